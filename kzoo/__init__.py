@@ -1,0 +1,61 @@
+"""kzoo: a Keras 3 / TensorFlow model zoo.
+
+The public names are imported on first use, so that ``import kzoo`` and listing the zoo stay instant: TensorFlow is
+imported only when a model is built or loaded.
+"""
+
+import importlib
+import sys
+import types
+
+from kzoo._version import __version__
+
+_HOMES = {
+    "ExportReport": "kzoo.export",
+    "ModelInfo": "kzoo.registry",
+    "Recipe": "kzoo.recipe",
+    "RequestError": "kzoo.errors",
+    "Run": "kzoo.run",
+    "WorkError": "kzoo.errors",
+    "bench": "kzoo.bench",
+    "build": "kzoo.registry",
+    "evaluate": "kzoo.evaluate",
+    "export": "kzoo.export",
+    "info": "kzoo.registry",
+    "list_models": "kzoo.registry",
+    "list_recipes": "kzoo.configs",
+    "load": "kzoo.weights",
+    "load_recipe": "kzoo.recipe",
+    "predict": "kzoo.evaluate",
+    "register": "kzoo.registry",
+    "search": "kzoo.search",
+    "train": "kzoo.train",
+    "verify": "kzoo.export",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    """Import a public name from its home module on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kzoo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(types.ModuleType):
+    """Keeps ``kzoo.train`` the verb after something imported the module of the same name."""
+
+    def __setattr__(self, name, value):
+        if isinstance(value, types.ModuleType) and _HOMES.get(name) == value.__name__:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,133 @@
+"""Images to ``tf.data`` batches of (image, one-hot label, weight).
+
+The batch of a step is a pure function of (seed, step): each pass over the data has its own seeded order, each step its
+own generator for augmentation. Nothing has to be remembered to go on in the middle of a training.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kzoo.data import augment
+from kzoo.data.images import Images
+
+# Parts of the key of a random generator, so that the order and the augmentation of a seed are independent draws.
+_ORDER, _AUGMENT = 0, 1
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """From pixel units to network input: ``(pixel - mean) / std`` per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Normalise float32 images in pixel units, in place."""
+        values -= np.asarray(self.mean, np.float32)
+        values *= 1 / np.asarray(self.std, np.float32)
+        return values
+
+
+class Batches:
+    """Training and evaluation batches of one image collection part."""
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        classes: int,
+        batch_size: int,
+        normalization: Normalization,
+        settings: augment.Settings | None = None,
+        class_weights: np.ndarray | None = None,
+        seed: int = 0,
+    ):
+        """Describe batches; nothing is read yet.
+
+        Args:
+            images: The images.
+            classes: Number of classes.
+            batch_size: Images in a batch; training batches are never larger than the collection.
+            normalization: Applied to every image.
+            settings: Augmentation of training batches; None for none.
+            class_weights: float32 (classes,), the weight of an example by its class; None for 1.
+            seed: Fixes order and augmentation.
+        """
+        self.images, self.classes, self.seed = images, classes, seed
+        self.batch_size = min(batch_size, len(images))
+        self.normalization, self.settings, self.class_weights = normalization, settings, class_weights
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Full batches in one pass over the data; the images left over differ from pass to pass."""
+        return len(self.images) // self.batch_size
+
+    def training_batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The batch of a step, counted from the start of the training.
+
+        Returns:
+            float32 images (batch, height, width, channels), float32 one-hot labels (batch, classes) and float32 example
+            weights (batch,).
+        """
+        number, place = divmod(step, self.steps_per_pass)
+        order = self._order_of(number)[place * self.batch_size : (place + 1) * self.batch_size]
+        pixels, labels = self.images.batch(order)
+        if self.settings is None:
+            return self._finish(pixels.astype(np.float32), labels)
+        rng = np.random.default_rng([self.seed, _AUGMENT, step])
+        pixels = augment.geometric(pixels, self.settings, rng)
+        values = augment.photometric(pixels.astype(np.float32), self.settings, rng)
+        return self._finish(values, labels, rng)
+
+    def training(self, first_step: int, steps: int):
+        """A ``tf.data.Dataset`` of the batches of `steps` steps from `first_step` on."""
+        return self._dataset(range(first_step, first_step + steps), self.training_batch, self.batch_size)
+
+    def evaluation(self, batch_size: int | None = None):
+        """A ``tf.data.Dataset`` of all images once, in order, unchanged; the last batch may be smaller."""
+        size = batch_size or self.batch_size
+
+        def batch(step: int):
+            pixels, labels = self.images.batch(np.arange(step * size, min((step + 1) * size, len(self.images))))
+            return self._finish(pixels.astype(np.float32), labels)
+
+        return self._dataset(range(-(-len(self.images) // size)), batch, None)
+
+    def _finish(self, values: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None):
+        if not len(labels):
+            # All images of the batch were unreadable: one blank image of weight zero keeps the mean loss defined.
+            shape = (1, *self.images.shape)
+            return (
+                np.zeros(shape, np.float32),
+                np.zeros((1, self.classes), np.float32),
+                np.zeros(1, np.float32),
+            )
+        values = self.normalization(values)
+        if rng is not None:
+            values = augment.cutout(values, self.settings, rng)
+        one_hot = np.zeros((len(labels), self.classes), np.float32)
+        one_hot[np.arange(len(labels)), labels] = 1
+        weights = np.ones(len(labels), np.float32) if self.class_weights is None else self.class_weights[labels]
+        return values, one_hot, weights
+
+    def _order_of(self, number: int) -> np.ndarray:
+        """The order of one pass; the last one asked for is kept."""
+        kept, order = self._order
+        if kept != number:
+            order = np.random.default_rng([self.seed, _ORDER, number]).permutation(len(self.images))
+            self._order = (number, order)
+        return order
+
+    def _dataset(self, steps: range, batch, size: int | None):
+        import tensorflow as tf
+
+        shapes = ((None, *self.images.shape), (None, self.classes), (None,))
+
+        def load(step):
+            values = tf.numpy_function(lambda s: batch(int(s)), [step], (tf.float32,) * 3, stateful=False)
+            return tuple(tf.ensure_shape(v, s) for v, s in zip(values, shapes, strict=True))
+
+        dataset = tf.data.Dataset.range(steps.start, steps.stop).map(load, num_parallel_calls=2, deterministic=True)
+        return dataset.prefetch(4)

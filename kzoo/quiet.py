@@ -1,0 +1,61 @@
+"""Imports Keras and TensorFlow without their start-up banners."""
+
+import contextlib
+import importlib
+import os
+import sys
+
+
+def import_keras():
+    """Import Keras and its backend, which takes seconds, without a line on standard error.
+
+    Four of TensorFlow's start-up lines are written by C++ before any log level applies, so file descriptor 2 is
+    turned away during the first import. A failing import is raised with all that it printed.
+
+    Returns:
+        The ``keras`` module.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _standard_error_captured() as captured:
+        backend = os.environ["KERAS_BACKEND"]
+        if backend == "tensorflow":
+            import tensorflow as tf
+
+            # absl's own pre-initialisation lines come with the first logged event, not with the import.
+            tf.config.list_physical_devices()
+        keras = importlib.import_module("keras")
+        captured.clear()
+    return keras
+
+
+@contextlib.contextmanager
+def _standard_error_captured():
+    """Send file descriptor 2 to a temporary file; print what it holds unless the caller cleared it."""
+    import tempfile
+
+    with tempfile.TemporaryFile() as sink:
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        keep = _Captured()
+        try:
+            yield keep
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            if not keep.cleared:
+                sink.seek(0)
+                sys.stderr.write(sink.read().decode(errors="replace"))
+
+
+class _Captured:
+    """Whether the captured lines are to be dropped."""
+
+    cleared = False
+
+    def clear(self):
+        self.cleared = True

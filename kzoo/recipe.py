@@ -1,0 +1,380 @@
+"""What to train, typed and strict: load, override, validate, dump.
+
+A recipe's resolved form is defaults, then the file, then ``--set`` overrides. An unknown key, a key given twice or a
+value of another type is an error that names the key and the nearest valid one, before Keras is imported. A task types
+its own sections: ``kzoo.tasks.<task>.settings`` holds a subclass of `Recipe` of that name.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from kzoo import configs, registry
+from kzoo.errors import RequestError, nearest
+
+
+class Settings(pydantic.BaseModel):
+    """A section of a recipe: strict types, no unknown keys, unchangeable."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Optimizer(Settings):
+    """An optimiser of Keras by its name, with the arguments that people set; what is None keeps Keras's default."""
+
+    name: str = Field("adam", description="name of a Keras optimizer: sgd, adam, adamw, rmsprop, lion, muon, ...")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate; the schedule scales it")
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of sgd and rmsprop")
+    nesterov: bool | None = Field(None, description="of sgd")
+    beta_1: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of adam and its relatives")
+    beta_2: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of adam and its relatives")
+    rho: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of rmsprop")
+    epsilon: PositiveFloat | None = None
+    weight_decay: NonNegativeFloat | None = Field(None, description="decoupled, per step and times the learning rate")
+    decay_excludes: tuple[str, ...] = Field(
+        ("bias", "gamma", "beta"), description="weight decay spares weights whose name contains one of these"
+    )
+    arguments: dict[str, Any] = Field({}, description="further arguments of that Keras optimizer")
+
+
+class Constant(Settings):
+    """The learning rate stays at its peak, after a linear warm-up if there is one."""
+
+    name: Literal["constant"]
+    warmup_epochs: NonNegativeFloat = 0.0
+
+
+class Cosine(Settings):
+    """Linear warm-up, then half a cosine to `final` (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
+
+    name: Literal["cosine"]
+    warmup_epochs: NonNegativeFloat = 0.0
+    final: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="learning rate at the end, as part of the peak")
+
+
+class Piecewise(Settings):
+    """The learning rate is multiplied by `factor` at each boundary."""
+
+    name: Literal["piecewise"]
+    boundaries: tuple[PositiveFloat, ...] = Field(description="epochs, rising")
+    factor: PositiveFloat = 0.1
+    warmup_epochs: NonNegativeFloat = 0.0
+
+
+class OneCycle(Settings):
+    """Up to the peak and down again (Smith and Topin 2017, arXiv 1708.07120)."""
+
+    name: Literal["one_cycle"]
+    peak: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the training before the peak")
+    initial: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.04, description="learning rate at the start, as part of the peak"
+    )
+    final: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="learning rate at the end, as part of the peak")
+    shape: Literal["linear", "cosine"] = "linear"
+
+
+Schedule = Annotated[Constant | Cosine | Piecewise | OneCycle, Field(discriminator="name")]
+
+
+class EarlyStopping(Settings):
+    """Stop when the monitored figure has not improved for `patience` epochs."""
+
+    patience: PositiveInt = 10
+    min_delta: NonNegativeFloat = 0.0
+
+
+class Clip(Settings):
+    """Gradient clipping; at most one of the three (Keras's `clipnorm`, `clipvalue`, `global_clipnorm`)."""
+
+    norm: PositiveFloat | None = None
+    value: PositiveFloat | None = None
+    global_norm: PositiveFloat | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_of_three(self):
+        if sum(v is not None for v in (self.norm, self.value, self.global_norm)) > 1:
+            raise ValueError("takes only one of norm, value and global_norm")
+        return self
+
+
+class Train(Settings):
+    """How to train; a task may add its own keys."""
+
+    epochs: PositiveInt = 10
+    steps_per_epoch: PositiveInt | None = Field(
+        None, description="steps between two validations and checkpoints; default: one pass over the data"
+    )
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Constant(name="constant")
+    gradient_clip: Clip = Clip()
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="momentum of the weights' moving average, which is what is validated and kept"
+    )
+    early_stopping: EarlyStopping | None = None
+    monitor: str = Field("", description="figure that chooses the best checkpoint; default: the task's own")
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    jit_compile: bool = Field(False, description="compile the training step with XLA")
+    steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
+    seed: NonNegativeInt = 0
+    deterministic: bool = Field(False, description="ask TensorFlow for deterministic kernels, also on GPUs; slower")
+
+
+class SearchParameter(Settings):
+    """One tunable key's values: a range, or choices."""
+
+    min: float | int | None = None
+    max: float | int | None = None
+    step: float | int | None = None
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _range_or_choices(self):
+        if (self.choices is None) == (self.min is None or self.max is None):
+            raise ValueError("takes either choices, or min and max")
+        if self.choices is None and self.min >= self.max:
+            raise ValueError("has a min that is not below its max")
+        if self.choices is None and self.log and self.min <= 0:
+            raise ValueError("is logarithmic, so its min must be above 0")
+        if self.choices is not None and not self.choices:
+            raise ValueError("has no choices")
+        return self
+
+
+class Search(Settings):
+    """How `kzoo search` looks for a better recipe; `space` maps dotted recipe keys to values."""
+
+    tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
+    max_trials: PositiveInt = 20
+    objective: str = Field("", description="figure to improve; default: the task's own")
+    direction: Literal["max", "min", ""] = Field("", description="default: by the objective's name")
+    seed: NonNegativeInt = 0
+    min_epochs: PositiveInt = Field(2, description="epochs of the first rung of hyperband")
+    factor: Annotated[int, Field(ge=2)] = Field(3, description="hyperband keeps one trial of this many at each rung")
+    space: dict[str, SearchParameter] = {}
+
+
+class Export(Settings):
+    """What `kzoo export` writes unless told otherwise."""
+
+    formats: tuple[Literal["h5", "keras", "weights_h5", "saved_model"], ...] = (
+        "h5",
+        "keras",
+        "weights_h5",
+        "saved_model",
+    )
+
+
+class Recipe(Settings):
+    """A model, its data and how to train it; tasks subclass it and type `data` and `train` further.
+
+    Attributes:
+        model: Name of a registered model.
+        arguments: Arguments of its builder; what follows from the data (classes, input shape) may be left out.
+        results: Measured results, written by tools only.
+    """
+
+    model: str
+    arguments: dict[str, Any] = {}
+    data: Settings = Settings()
+    train: Train = Train()
+    search: Search = Search()
+    export: Export = Export()
+    results: tuple[dict[str, Any], ...] = ()
+    _name: str = pydantic.PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """The recipe's own name, ``model/dataset`` or a file's stem; empty for one that was made in Python."""
+        return self._name
+
+    @property
+    def task(self) -> str:
+        """The task of the recipe's model."""
+        return registry._lookup(self.model).task
+
+    def values(self) -> dict:
+        """The recipe as plain values, defaults included, tuples as lists."""
+        return json.loads(self.model_dump_json())
+
+    def override(self, overrides: Iterable[str] | dict[str, Any]) -> "Recipe":
+        """Return the recipe with dotted keys set: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``."""
+        values = self.model_dump(mode="json", exclude_unset=True)
+        return from_values(apply(values, overrides), origin=self.name or "the recipe", name=self.name)
+
+    def dump(self, *, resolved: bool = True) -> str:
+        """Write the recipe as YAML, whole or only what differs from the defaults."""
+        return configs.dump(self.values() if resolved else self.model_dump(mode="json", exclude_defaults=True))
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what decides a training: all but search, export and results."""
+        decisive = {k: v for k, v in self.values().items() if k in ("model", "arguments", "data", "train")}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def load(reference: str | Path, overrides: Iterable[str] | dict[str, Any] = ()) -> Recipe:
+    """Load a recipe by name or path, with overrides.
+
+    Args:
+        reference: A shipped recipe's name such as ``cnn_classifier/mnist``, or the path of a YAML file.
+        overrides: ``"dotted.key=YAML value"`` strings, or a mapping from dotted keys to values.
+
+    Raises:
+        RequestError: No such recipe, or it is not valid; one sentence that names the key.
+    """
+    path, name = _find(str(reference))
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"recipe {reference} cannot be read: {error}") from None
+    return from_values(apply(configs.parse(text, str(reference)), overrides), origin=str(reference), name=name)
+
+
+load_recipe = load
+
+
+def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str = "") -> Recipe:
+    """Validate plain values as a recipe.
+
+    Args:
+        values: The recipe's content, as parsed from YAML.
+        origin: What to call it in errors.
+        name: The recipe's name, which names its run folders.
+    """
+    if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+        raise RequestError(f"{origin}: a recipe starts with 'model: <name>'; `kzoo list` shows the names")
+    task = registry._lookup(values["model"]).task
+    kind = importlib.import_module(f"kzoo.tasks.{task}.settings").Recipe
+    try:
+        recipe = kind.model_validate_json(json.dumps(values, default=list))
+    except pydantic.ValidationError as error:
+        raise RequestError(f"{origin}: {_explain(kind, error)}") from None
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{origin}: {error}") from None
+    try:
+        registry.check_arguments(recipe.model, recipe.arguments)
+        for key in recipe.search.space:
+            _check_tunable(recipe, key)
+    except RequestError as error:
+        raise RequestError(f"{origin}: {error}") from None
+    recipe._name = name
+    return recipe
+
+
+def apply(values: dict[str, Any], overrides: Iterable[str] | dict[str, Any]) -> dict[str, Any]:
+    """Return plain values with dotted keys set; sections on the way are made.
+
+    Raises:
+        RequestError: An override is not of the form ``key=value``, or goes through a key that is no section.
+    """
+    values = json.loads(json.dumps(values, default=list))
+    if not isinstance(overrides, dict):
+        overrides = dict(_parse_override(o) for o in overrides)
+    for dotted, value in overrides.items():
+        *path, last = dotted.split(".")
+        section = values
+        for key in path:
+            if section.get(key) is None:
+                section[key] = {}
+            section = section[key]
+            if not isinstance(section, dict):
+                raise RequestError(f"{dotted}: {key!r} is a value, not a section")
+        section[last] = value
+    return values
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RequestError(f"--set takes key=value such as train.epochs=3, not {text!r}")
+    return key.strip(), configs.parse(value, f"--set {key.strip()}")
+
+
+def _find(reference: str) -> tuple[Path, str]:
+    path = Path(reference)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RequestError(f"there is no recipe file {reference}")
+        return path, path.stem
+    known = configs.list_recipes()
+    if reference in known:
+        return configs.FOLDER / f"{reference}.yaml", reference
+    own = [k for k in known if k.startswith(f"{reference}/")]
+    hint = f"; recipes of {reference}: {', '.join(own)}" if own else nearest(reference, known)
+    raise RequestError(f"there is no recipe {reference!r}{hint}")
+
+
+def _check_tunable(recipe: Recipe, key: str) -> None:
+    """A search space may name only keys that an override could set."""
+    head, _, rest = key.partition(".")
+    if head == "arguments":
+        known = [p.name for p in registry._lookup(recipe.model).parameters]
+        if rest not in known:
+            raise RequestError(f"search.space: {recipe.model} has no argument {rest!r}{nearest(rest, known)}")
+        return
+    section: Any = type(recipe)
+    for part in key.split("."):
+        fields = _fields(section)
+        if fields is not None and part not in fields:
+            raise RequestError(f"search.space: there is no key {key!r}{nearest(part, fields)}")
+        section = fields[part].annotation if fields else Any
+
+
+def _explain(kind: type[Recipe], error: pydantic.ValidationError) -> str:
+    """One sentence for the first problem: the dotted key, what is wrong, and the nearest valid key."""
+    problem = error.errors(include_url=False)[0]
+    # A union's member ("literal['none']", "dict[str,float]") is pydantic's own word in the place, not the user's.
+    path = [str(p) for p in problem["loc"] if "[" not in str(p)]
+    section, named = kind, []
+    for part in path[:-1]:
+        inner = _step(section, part)
+        if inner is not section or part not in _tags(section):
+            named.append(part)
+        section = inner
+    if problem["type"] == "extra_forbidden":
+        place = ".".join(named) or "the recipe's top level"
+        return f"unknown key {path[-1]!r} in {place}{nearest(path[-1], _fields(section) or ())}"
+    if path and path[-1] not in _tags(section):
+        named.append(path[-1])
+    key = ".".join(named) or "the recipe"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (given: {given!r})" if not isinstance(given, dict) and problem["type"] != "value_error" else ""
+    return f"{key}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _fields(section) -> dict | None:
+    """Fields of the one Settings class inside an annotation; None where there is none."""
+    classes = _classes(section)
+    if not classes:
+        return None
+    return functools.reduce(lambda a, b: a | b, (c.model_fields for c in classes))
+
+
+def _classes(annotation) -> list[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [c for a in typing.get_args(annotation) for c in _classes(a)]
+
+
+def _tags(section) -> dict[str, type[Settings]]:
+    """Alternatives of a section by their tag, which pydantic adds to an error's place though no user wrote it."""
+    classes = _classes(section)
+    return {typing.get_args(c.model_fields["name"].annotation)[0]: c for c in classes} if len(classes) > 1 else {}
+
+
+def _step(section, part: str):
+    if part in _tags(section):
+        return _tags(section)[part]
+    fields = _fields(section) or {}
+    return fields[part].annotation if part in fields else Any

@@ -1,0 +1,249 @@
+"""One run on disk: its folder, its files written atomically, its lock.
+
+Layout: ``recipe.yaml environment.json command.txt model.json metrics.csv tensorboard/ checkpoints/ samples.npz
+model.keras summary.json evaluation/ export/``. A file appears whole or not at all: it is written under a temporary
+name, flushed to disk and renamed.
+"""
+
+import contextlib
+import csv
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kzoo import _version, configs
+from kzoo import recipe as recipes
+from kzoo.errors import RequestError
+
+_VERSIONED = ("kzoo", "keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner", "tensorflow-datasets")
+
+
+class Run:
+    """A training on disk, finished or not.
+
+    Attributes:
+        path: The run's folder.
+    """
+
+    def __init__(self, path: str | Path):
+        """Open a run's folder.
+
+        Raises:
+            RequestError: The folder is not there, or it holds no recipe.
+        """
+        self.path = Path(path)
+        if not (self.path / "recipe.yaml").is_file():
+            reason = "it holds no recipe.yaml" if self.path.is_dir() else "there is no such folder"
+            raise RequestError(f"{path} is not a run folder: {reason}")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, recipe: recipes.Recipe, out: str | Path | None = None) -> "Run":
+        """Make a run's folder and write what is known before the training starts.
+
+        Args:
+            recipe: What will be trained.
+            out: The folder, which must be empty or absent; default ``runs/<model>/<recipe>/<time>-s<seed>``.
+
+        Raises:
+            RequestError: The folder is taken or cannot be written.
+        """
+        path = Path(out) if out else _default_folder(recipe)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            taken = any(path.iterdir())
+        except OSError as error:
+            raise RequestError(f"the run folder {path} cannot be made: {error.strerror}") from None
+        if taken:
+            raise RequestError(f"{path} is not empty; name another --out, or go on from a run with --resume {path}")
+        write_text(path / "recipe.yaml", recipe.dump())
+        write_json(path / "environment.json", environment())
+        write_text(path / "command.txt", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
+        write_json(path / "origin.json", {"recipe": recipe.name, "created": now()})
+        return cls(path)
+
+    @property
+    def recipe(self) -> recipes.Recipe:
+        """The resolved recipe that the run was started with."""
+        text = (self.path / "recipe.yaml").read_text("utf-8")
+        values = configs.parse(text, f"{self.path}/recipe.yaml")
+        return recipes.from_values(values, origin=f"{self.path}/recipe.yaml", name=self.origin.get("recipe", ""))
+
+    @property
+    def origin(self) -> dict:
+        """Name of the recipe and time of the start."""
+        return read_json(self.path / "origin.json", {})
+
+    @property
+    def card(self) -> dict:
+        """What inference needs beside the weights: model, arguments, labels, preprocessing."""
+        card = read_json(self.path / "model.json")
+        if card is None:
+            raise RequestError(f"{self.path} has no model.json yet: its training has not begun")
+        return card
+
+    @property
+    def summary(self) -> dict | None:
+        """Figures of the finished training; None while it is unfinished."""
+        return read_json(self.path / "summary.json")
+
+    @property
+    def weights(self) -> Path:
+        """The weights to use: the best by the monitored figure, or the last.
+
+        Raises:
+            RequestError: No checkpoint was written yet.
+        """
+        for name in ("best", "last"):
+            if (self.checkpoint(name)).is_file():
+                return self.checkpoint(name)
+        raise RequestError(f"{self.path} holds no checkpoint yet; go on with `kzoo train --resume {self.path}`")
+
+    def checkpoint(self, name: str) -> Path:
+        """Path of the checkpoint called ``best`` or ``last``."""
+        return self.path / "checkpoints" / f"{name}.npz"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; the lock ends with the process, however it ends.
+
+        Raises:
+            RequestError: Another process holds it.
+        """
+        with open(self.path / ".lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RequestError(f"another process is training in {self.path}") from None
+            yield
+
+    def append_metrics(self, row: dict) -> None:
+        """Add an epoch's row to ``metrics.csv``, whose columns the first row fixes."""
+        rows = [*self.metrics(), {k: format(v, ".9g") if isinstance(v, float) else v for k, v in row.items()}]
+        columns = list(dict.fromkeys(k for r in rows for k in r))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+    def metrics(self, before_epoch: int | None = None) -> list[dict]:
+        """Rows of ``metrics.csv``, those below an epoch if it is given."""
+        path = self.path / "metrics.csv"
+        if not path.is_file():
+            return []
+        rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        return [r for r in rows if before_epoch is None or int(r["epoch"]) < before_epoch]
+
+
+def _default_folder(recipe: recipes.Recipe) -> Path:
+    name = recipe.name.rpartition("/")[2] or "custom"
+    stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-s{recipe.train.seed}"
+    base = Path("runs") / recipe.model / name
+    number = 1
+    while (base / (stem if number == 1 else f"{stem}-{number}")).exists():
+        number += 1
+    return base / (stem if number == 1 else f"{stem}-{number}")
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def environment() -> dict:
+    """Versions and hardware that a result depends on."""
+    versions = {}
+    for package in _VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    versions.setdefault("kzoo", _version.__version__)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; on success it is flushed to disk and takes `path`'s name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last because some writers choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:]) or '.tmp'}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_json(path: Path, values) -> None:
+    """Write a JSON file atomically; numbers that are not finite are written as null."""
+    write_text(path, json.dumps(_finite(values), indent=1) + "\n")
+
+
+def read_json(path: Path, default=None):
+    """Read a JSON file; `default` where it is absent.
+
+    Raises:
+        RequestError: The file is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return default
+    except ValueError as error:
+        raise RequestError(f"{path} is not valid JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
+        return value
+    return None if isinstance(value, float) else value

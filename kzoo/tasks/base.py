@@ -1,0 +1,123 @@
+"""The two contracts that every task fulfils."""
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kzoo import registry
+from kzoo.recipe import Recipe
+from kzoo.run import Run
+
+
+class Task(abc.ABC):
+    """A recipe at work with its data: train and judge.
+
+    Attributes:
+        recipe: The recipe; after `open`, with everything resolved that follows from the data.
+        monitor: The figure that chooses the best checkpoint.
+    """
+
+    monitor: str
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.monitor = recipe.train.monitor or self.default_monitor
+
+    default_monitor: str
+
+    @abc.abstractmethod
+    def open(self) -> None:
+        """Open the data, check that they fit the recipe, and resolve what follows from them.
+
+        Raises:
+            RequestError: The data are missing, unreadable or do not fit.
+        """
+
+    @abc.abstractmethod
+    def card(self) -> dict[str, Any]:
+        """What inference needs beside the weights: ``task``, ``model``, ``arguments``, labels, preprocessing."""
+
+    @abc.abstractmethod
+    def samples(self) -> dict[str, np.ndarray]:
+        """A few raw inputs, as a user would send them, with which exports are verified later."""
+
+    @abc.abstractmethod
+    def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
+        """Train the model, from the run's last checkpoint if there is one; leave the chosen weights in the model.
+
+        Args:
+            model: The built model.
+            run: Where checkpoints and figures go.
+            until: Stop after this many epochs in all, to be gone on with later; None for the whole recipe.
+
+        Returns:
+            Figures of the training for ``summary.json``; None for a training that is to be gone on with.
+        """
+
+    @abc.abstractmethod
+    def evaluate(self, model, split: str) -> dict[str, Any]:
+        """Judge the model on a part of the data.
+
+        Returns:
+            Figures; plain numbers at the top are the headline, lists and mappings the detail.
+        """
+
+    def draw(self, figures: dict[str, Any], folder: Path) -> list[Path]:
+        """Draw pictures of figures that `evaluate` returned."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What the user should know after the work, such as files that were skipped."""
+        return []
+
+    def build(self, dtype_policy: str | None = None):
+        """Build the recipe's model under a dtype policy."""
+        arguments = dict(self.recipe.arguments)
+        if dtype_policy is not None:
+            arguments["dtype_policy"] = dtype_policy
+        return registry.build(self.recipe.model, **arguments)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One door of an exported artefact.
+
+    Attributes:
+        function: Takes and returns tensors; outputs as a mapping from names.
+        inputs: ``tf.TensorSpec`` of each input, in order, named.
+        example: Raw inputs for verification, by input name.
+    """
+
+    function: Any
+    inputs: tuple
+    example: dict[str, np.ndarray]
+
+
+class Answers(abc.ABC):
+    """A trained model's answers to raw inputs, without data or recipe.
+
+    Attributes:
+        card: The content of ``model.json``.
+    """
+
+    def __init__(self, card: dict[str, Any]):
+        self.card = card
+
+    @abc.abstractmethod
+    def answer(self, model, inputs: list, **options) -> list[dict[str, Any]]:
+        """One answer for each input, in order.
+
+        Raises:
+            RequestError: An input cannot be read.
+        """
+
+    @abc.abstractmethod
+    def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
+        """Raw samples as the plain network takes them."""
+
+    @abc.abstractmethod
+    def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, Signature]:
+        """Doors of the exported SavedModel: the plain network and raw input to finished answer."""

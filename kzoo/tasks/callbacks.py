@@ -1,0 +1,197 @@
+"""Callbacks whose state belongs to the checkpoint, so that a resumed training is the one that was interrupted."""
+
+import math
+import time
+
+import keras
+
+from kzoo import console, weights
+from kzoo.errors import WorkError
+from kzoo.run import Run
+from kzoo.tasks import optimizers
+
+
+class Averaging(keras.callbacks.Callback):
+    """Validates with the moving average of the weights in the model's place."""
+
+    def __init__(self):
+        super().__init__()
+        self.aside = None
+
+    def on_test_begin(self, logs=None):
+        """Put the averages in."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        averages = optimizer._model_variables_moving_average
+        self.aside = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
+        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
+            variable.assign(average)
+
+    def on_test_end(self, logs=None):
+        """Put the weights back, bit for bit."""
+        for variable, value in zip(self.model.trainable_variables, self.aside, strict=True):
+            variable.assign(value)
+        self.aside = None
+
+
+class Best(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch, and stops when there was none for long enough.
+
+    Attributes:
+        best: The best value so far; None before the first.
+        epoch: The epoch that it was reached in, counted from 1.
+    """
+
+    def __init__(self, run: Run, monitor: str, averaging: Averaging | None, patience: int | None, min_delta: float):
+        super().__init__()
+        self.run, self.monitor, self.averaging = run, monitor, averaging
+        self.patience, self.min_delta = patience, min_delta
+        self.best, self.epoch, self.waited = None, 0, 0
+
+    @property
+    def state(self) -> dict:
+        """What a checkpoint keeps."""
+        return {"best": self.best, "epoch": self.epoch, "waited": self.waited}
+
+    @state.setter
+    def state(self, values: dict) -> None:
+        self.best, self.epoch, self.waited = values["best"], values["epoch"], values["waited"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Compare the monitored figure with the best."""
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            known = ", ".join(sorted(k for k in logs or {}))
+            raise WorkError(f"train.monitor {self.monitor!r} is not among the figures of an epoch: {known}")
+        value, sign = float(value), 1 if higher_is_better(self.monitor) else -1
+        if self.best is None or sign * (value - self.best) > self.min_delta:
+            self.best, self.epoch, self.waited = value, epoch + 1, 0
+            self._save(epoch)
+        else:
+            self.waited += 1
+        # A resumed training that had stopped already must stop again.
+        if self.patience is not None and self.waited >= self.patience:
+            self.model.stop_training = True
+
+    def _save(self, epoch):
+        if self.averaging:
+            self.averaging.set_model(self.model)
+            self.averaging.on_test_begin()
+        weights.save_checkpoint(self.run.checkpoint("best"), self.model, {"epoch": epoch + 1, self.monitor: self.best})
+        if self.averaging:
+            self.averaging.on_test_end()
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes the resumable checkpoint and the epoch's row of figures; comes last among the callbacks."""
+
+    def __init__(self, run: Run, stateful: dict[str, object]):
+        super().__init__()
+        self.run, self.stateful, self.before = run, stateful, 0.0
+
+    def on_train_begin(self, logs=None):
+        """Start the clock."""
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write both, in an order in which a kill in between repeats work but never loses a row."""
+        seconds = self.before + time.perf_counter() - self.began
+        figures = {k: float(v) for k, v in (logs or {}).items()}
+        rate = optimizers.learning_rate(self.model.optimizer)
+        self.run.append_metrics({"epoch": epoch, **figures, "learning_rate": rate, "seconds": round(seconds, 2)})
+        states = {name: part.state for name, part in self.stateful.items()}
+        document = {
+            "epochs_done": epoch + 1,
+            "seconds": seconds,
+            "stopped": self.model.stop_training,
+            "states": states,
+        }
+        weights.save_checkpoint(self.run.checkpoint("last"), self.model, document, self.model.optimizer)
+
+    def restore(self, model) -> int:
+        """Restore the last checkpoint into a compiled model and the callbacks; drop rows of epochs that come again.
+
+        Returns:
+            Number of finished epochs; 0 without a checkpoint.
+        """
+        path = self.run.checkpoint("last")
+        rows_path = self.run.path / "metrics.csv"
+        if not path.is_file():
+            rows_path.unlink(missing_ok=True)
+            return 0
+        model.optimizer.build(model.trainable_variables)
+        document = weights.load_checkpoint(path, model, model.optimizer)
+        for name, part in self.stateful.items():
+            part.state = document["states"][name]
+        rows = self.run.metrics(before_epoch=document["epochs_done"])
+        rows_path.unlink(missing_ok=True)
+        for row in rows:
+            self.run.append_metrics(row)
+        self.before = document["seconds"]
+        self.stopped = document["stopped"]
+        return document["epochs_done"]
+
+    stopped = False
+
+
+class Finite(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer a finite number."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Look at the epoch's loss, before anything is saved."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise WorkError(
+                f"the loss is {loss} after epoch {epoch + 1}: lower train.optimizer.learning_rate or set "
+                "train.gradient_clip; the checkpoint of the epoch before is kept"
+            )
+
+
+class Progress(keras.callbacks.Callback):
+    """One line for each epoch, and between them a moving line on a terminal."""
+
+    def __init__(self, items_per_step: int, steps: int, unit: str):
+        super().__init__()
+        self.items_per_step, self.steps, self.unit = items_per_step, steps, unit
+
+    def on_train_begin(self, logs=None):
+        """Start the clock."""
+        self.began, self.seen, self.shown = time.perf_counter(), 0, 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the epoch's clock."""
+        self.epoch, self.epoch_began, self.trained, self.step = epoch, time.perf_counter(), None, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Move the line, at most five times a second."""
+        self.step = batch + 1
+        now = time.perf_counter()
+        if console.live() and now - self.shown > 0.2:
+            self.shown = now
+            speed = self.step * self.items_per_step / (now - self.epoch_began)
+            place = f"epoch {self.epoch + 1}/{self.params['epochs']}  step {self.step}/{self.steps}"
+            console.say(f"{place}  {speed:,.0f} {self.unit}/s", end="\r")
+
+    def on_test_begin(self, logs=None):
+        """Validation does not count towards the speed."""
+        self.trained = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Say the epoch's figures, the training speed and the time left."""
+        now = time.perf_counter()
+        self.seen += 1
+        speed = self.steps * self.items_per_step / ((self.trained or now) - self.epoch_began)
+        left = (now - self.began) / self.seen * (self.params["epochs"] - epoch - 1)
+        figures = "  ".join(f"{k} {float(v):.4f}" for k, v in (logs or {}).items())
+        place = f"epoch {epoch + 1}/{self.params['epochs']}"
+        console.say(f"{place}  {figures}  {speed:,.0f} {self.unit}/s  {clock(left)} left")
+
+
+def higher_is_better(monitor: str) -> bool:
+    """Whether a figure improves upwards, by its name: losses, errors and perplexities improve downwards."""
+    return not any(word in monitor for word in ("loss", "error", "perplexity", "bits", "nats"))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,118 @@
+"""From raw images to labels and probabilities, in Python and inside exported graphs."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo.data import decode
+from kzoo.data.images import Reading
+from kzoo.errors import RequestError
+from kzoo.tasks import base
+
+BATCH = 64
+
+
+class Answers(base.Answers):
+    """A trained classifier's answers."""
+
+    def __init__(self, card: dict[str, Any]):
+        super().__init__(card)
+        self.labels, self.how = card["labels"], card["preprocessing"]
+        self.size, self.channels = tuple(self.how["image_size"]), self.how["channels"]
+
+    def answer(self, model, inputs: list, *, top: int = 5) -> list[dict[str, Any]]:
+        """Classify images.
+
+        Args:
+            model: The network.
+            inputs: Image files' paths, encoded bytes, or uint8 arrays (height, width, channels).
+            top: How many labels to give for each image.
+
+        Returns:
+            For each input its ``input``, ``label``, ``probability``, and ``top``: pairs of label and probability.
+        """
+        answers = []
+        for start in range(0, len(inputs), BATCH):
+            chunk = inputs[start : start + BATCH]
+            probabilities = self._probabilities(model(self._normalize(np.stack([self._read(i) for i in chunk]))))
+            for given, row in zip(chunk, keras.ops.convert_to_numpy(probabilities), strict=True):
+                order = np.argsort(-row)[:top]
+                best = [{"label": self.labels[i], "probability": float(row[i])} for i in order]
+                name = str(given) if isinstance(given, str | Path) else None
+                answers.append({"input": name, **best[0], "top": best})
+        return answers
+
+    def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
+        """Samples as the plain network takes them: normalised float32."""
+        return self._normalize(samples["images"]).numpy()
+
+    def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
+        """``serving_default`` (the plain network), ``serve_images`` (uint8) and ``serve_bytes`` (JPEG or PNG)."""
+        shape = (*self.size, self.channels)
+        labels = tf.constant(self.labels)
+
+        def plain(image):
+            return {"logits": model(image, training=False)}
+
+        def finished(pixels):
+            probabilities = self._probabilities(model(self._normalize(pixels), training=False))
+            return {
+                "label": tf.gather(labels, tf.argmax(probabilities, -1)),
+                "probability": tf.reduce_max(probabilities, -1),
+                "probabilities": probabilities,
+            }
+
+        def from_images(images):
+            pixels = decode.resize(images, self.size, self.how["fit"])
+            return finished(tf.ensure_shape(pixels, [None, *shape]))
+
+        def from_bytes(encoded):
+            spec = tf.TensorSpec(shape, tf.uint8)
+            return finished(tf.map_fn(self._decode, encoded, fn_output_signature=spec))
+
+        any_size = tf.TensorSpec([None, None, None, self.channels], tf.uint8, name="images")
+        images = samples["images"]
+        encoded = np.array([tf.io.encode_png(i).numpy() for i in images], object)
+        return {
+            "serving_default": base.Signature(
+                plain,
+                (tf.TensorSpec([None, *shape], tf.float32, name="image"),),
+                {"image": self.network_inputs(samples)},
+            ),
+            "serve_images": base.Signature(from_images, (any_size,), {"images": images}),
+            "serve_bytes": base.Signature(
+                from_bytes, (tf.TensorSpec([None], tf.string, name="encoded"),), {"encoded": encoded}
+            ),
+        }
+
+    def _decode(self, encoded):
+        pixels = decode.resize(decode.decode(encoded, self.channels), self.size, self.how["fit"])
+        return tf.ensure_shape(pixels, (*self.size, self.channels))
+
+    def _read(self, given) -> np.ndarray:
+        """One input as uint8 of the network's size."""
+        reading = Reading(size=self.size, channels=self.channels, fit=self.how["fit"])
+        if isinstance(given, np.ndarray):
+            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != self.channels:
+                raise RequestError(
+                    f"an image array must be uint8 (height, width, {self.channels}), not {given.dtype} {given.shape}"
+                )
+            return decode.resize(given, self.size, self.how["fit"]).numpy()
+        name = "an encoded image" if isinstance(given, bytes) else str(given)
+        try:
+            return decode.image(given if isinstance(given, bytes) else Path(given).read_bytes(), reading)
+        except OSError as error:
+            raise RequestError(f"{name} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise RequestError(f"{name} is no readable image: {str(error).partition(chr(10))[0]}") from None
+
+    def _normalize(self, pixels):
+        mean, std = (tf.constant(self.how[k], tf.float32) for k in ("mean", "std"))
+        return (tf.cast(pixels, tf.float32) - mean) * (1 / std)
+
+    @staticmethod
+    def _probabilities(logits):
+        return keras.ops.softmax(keras.ops.cast(logits, "float32"))

@@ -1,0 +1,69 @@
+"""The sections of a classification recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from kzoo import recipe
+from kzoo.recipe import Settings
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Augment(Settings):
+    """Random changes of training images, drawn anew for each image and epoch; none by default."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    translate: NonNegativeInt = Field(0, description="shift by up to this many pixels, each way")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="turn by up to this many degrees, each way")
+    zoom: Share = Field(0.0, description="scale by a factor from 1 - zoom to 1 + zoom")
+    shear: Share = Field(0.0, description="slant by up to this share of the height, each way")
+    crop: Share = Field(0.0, description="cut away up to this share of each side and scale back")
+    brightness: Share = Field(0.0, description="add up to this share of the value range, each way")
+    contrast: Share = Field(0.0, description="multiply the distance from the mean by 1 - contrast to 1 + contrast")
+    cutout: NonNegativeInt = Field(0, description="blank a square of this side (arXiv 1708.04552)")
+    fill: Literal["reflect", "constant"] = Field("reflect", description="what stands beyond the border")
+
+
+class Data(Settings):
+    """Where the images come from and how they become batches."""
+
+    source: str = Field("builtin:digits", description="builtin:digits, tfds:NAME, folder:PATH or npz:PATH")
+    data_dir: str | None = Field(None, description="folder of prepared TFDS data; default: TFDS_DATA_DIR")
+    download: bool = Field(False, description="let TFDS fetch what is not there")
+    batch_size: PositiveInt = 128
+    image_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="height and width; default: as stored")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: as stored")
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        "stretch", description="how another aspect ratio is brought to image_size"
+    )
+    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of the training part held out, unless the source has a validation part"
+    )
+    seed: NonNegativeInt = Field(0, description="fixes which images are held out")
+    normalize: Literal["standard", "unit"] = Field(
+        "standard",
+        description="standard: zero mean and unit deviation per channel of the training images; unit: 0 to 1",
+    )
+    augment: Augment = Augment()
+    cache: Literal["auto", "memory", "disk", "none"] = Field(
+        "auto", description="where decoded images are kept; none decodes each time (folders only)"
+    )
+    on_corrupt: Literal["skip", "stop"] = Field("skip", description="what an unreadable image does")
+
+
+class Train(recipe.Train):
+    """How to train a classifier."""
+
+    label_smoothing: Share = 0.0
+    class_weights: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = Field(
+        "none",
+        description="weight of each class in the loss, by class name; balanced: inverse to its frequency",
+    )
+
+
+class Recipe(recipe.Recipe):
+    """A classification recipe."""
+
+    data: Data = Data()
+    train: Train = Train()

@@ -1,0 +1,172 @@
+"""Training and judging an image classifier."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kzoo import registry
+from kzoo.data.images import Collection, Images, Reading, channel_statistics, hold_out
+from kzoo.data.pipeline import Batches, Normalization
+from kzoo.data.sources import open_collection
+from kzoo.errors import RequestError
+from kzoo.recipe import from_values
+from kzoo.run import Run
+from kzoo.tasks import base, fitting, optimizers, precision
+from kzoo.tasks.classification import figures
+
+SAMPLES = 16
+
+
+class Task(base.Task):
+    """A classification recipe with its images."""
+
+    default_monitor = "val_accuracy"
+    collection: Collection
+    normalization: Normalization
+
+    def open(self) -> None:
+        """Open the images, hold out the validation part, and resolve input shape, classes and precision."""
+        optimizers.check(self.recipe.train)
+        data = self.recipe.data
+        self.collection = open_collection(data.source, self._reading())
+        parts = self.collection.parts
+        if "validation" not in parts and data.validation:
+            parts["train"], parts["validation"] = hold_out(parts["train"], data.validation, data.seed)
+        if data.normalize == "standard":
+            mean, deviation = channel_statistics(parts["train"])
+        else:
+            mean, deviation = [0.0] * parts["train"].shape[2], [255.0] * parts["train"].shape[2]
+        self.normalization = Normalization(tuple(mean), tuple(deviation))
+        self._resolve()
+
+    def card(self) -> dict[str, Any]:
+        """Model, arguments, labels and preprocessing."""
+        height, width, channels = self.collection.parts["train"].shape
+        return {
+            "task": "classification",
+            "model": self.recipe.model,
+            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
+            "labels": list(self.collection.classes),
+            "preprocessing": {
+                "image_size": [height, width],
+                "channels": channels,
+                "fit": self.recipe.data.fit,
+                "mean": list(self.normalization.mean),
+                "std": list(self.normalization.std),
+            },
+            "recipe": self.recipe.name,
+            "recipe_digest": self.recipe.digest(),
+        }
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """Raw uint8 images, of the test part where there is one, evenly spaced."""
+        parts = self.collection.parts
+        images = parts.get("test") or parts.get("validation") or parts["train"]
+        places = np.unique(np.linspace(0, len(images) - 1, SAMPLES).astype(int))
+        pixels, labels = images.batch(places)
+        return {"images": pixels, "labels": labels}
+
+    def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
+        """Train on the training part, validated on the held-out part."""
+        settings, parts = self.recipe.train, self.collection.parts
+        batches = self._batches(parts["train"], training=True)
+        validation = parts.get("validation")
+        return fitting.fit(
+            model,
+            run,
+            settings,
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            monitor=self.monitor,
+            training=batches.training,
+            validation=self._batches(validation).evaluation() if validation else None,
+            steps_per_epoch=settings.steps_per_epoch or batches.steps_per_pass,
+            items_per_step=batches.batch_size,
+            unit="images",
+            dtype_policy=self.recipe.arguments["dtype_policy"],
+            until=until,
+        )
+
+    def evaluate(self, model, split: str) -> dict[str, Any]:
+        """Accuracy, top-5, per-class precision, recall and F1, confusion matrix."""
+        parts = self.collection.parts
+        if split not in parts:
+            raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(sorted(parts))}")
+        logits, labels = [], []
+        for images, one_hot, _ in self._batches(parts[split]).evaluation():
+            logits.append(keras.ops.convert_to_numpy(model(images, training=False)))
+            labels.append(one_hot.numpy().argmax(1))
+        return figures.judge(np.concatenate(logits), np.concatenate(labels), self.collection.classes)
+
+    def draw(self, found: dict[str, Any], folder: Path) -> list[Path]:
+        """The confusion matrix as a PNG."""
+        path = folder / "confusion_matrix.png"
+        return [figures.draw_confusion_matrix(found["confusion_matrix"], self.collection.classes, path)]
+
+    def notes(self) -> list[str]:
+        """Images that could not be read."""
+        unreadable = self.collection.unreadable
+        lines = [f"skipped {path}: {reason}" for path, reason in sorted(unreadable.items())]
+        return [*lines, f"{len(unreadable)} unreadable images were skipped"] if lines else []
+
+    def _reading(self) -> Reading:
+        data = self.recipe.data
+        return Reading(
+            size=data.image_size,
+            channels=data.channels,
+            fit=data.fit,
+            cache=data.cache,
+            on_corrupt=data.on_corrupt,
+            data_dir=data.data_dir,
+            download=data.download,
+        )
+
+    def _resolve(self) -> None:
+        """Fill in what follows from the data and this machine; refuse what contradicts the data."""
+        shape, classes = self.collection.parts["train"].shape, len(self.collection.classes)
+        known = {p.name for p in registry.info(self.recipe.model).parameters}
+        values = self.recipe.values()
+        for key, found in (("input_shape", list(shape)), ("num_classes", classes)):
+            given = values["arguments"].get(key)
+            if given is not None and given != found:
+                raise RequestError(
+                    f"arguments.{key} is {given}, and the data of {self.recipe.data.source} have {found}"
+                )
+            if key in known:
+                values["arguments"][key] = found
+        policy = precision.policy(self.recipe.train.precision)
+        values["arguments"].setdefault("dtype_policy", policy)
+        self._check_class_weights()
+        self.recipe = from_values(values, name=self.recipe.name)
+
+    def _check_class_weights(self) -> None:
+        wanted = self.recipe.train.class_weights
+        if isinstance(wanted, dict) and set(wanted) - set(self.collection.classes):
+            unknown = sorted(set(wanted) - set(self.collection.classes))[0]
+            raise RequestError(
+                f"train.class_weights: the data have no class {unknown!r}; they have {self.collection.classes}"
+            )
+
+    def _class_weights(self, images: Images) -> np.ndarray | None:
+        wanted, classes = self.recipe.train.class_weights, self.collection.classes
+        if wanted == "none":
+            return None
+        if wanted == "balanced":
+            counts = np.bincount(images.labels, minlength=len(classes))
+            return (len(images) / (len(classes) * np.maximum(counts, 1))).astype(np.float32)
+        return np.array([wanted.get(name, 1.0) for name in classes], np.float32)
+
+    def _batches(self, images: Images, training: bool = False) -> Batches:
+        data = self.recipe.data
+        augmenting = training and data.augment != type(data.augment)()
+        return Batches(
+            images,
+            classes=len(self.collection.classes),
+            batch_size=data.batch_size if training else max(data.batch_size, 256),
+            normalization=self.normalization,
+            settings=data.augment if augmenting else None,
+            class_weights=self._class_weights(images) if training else None,
+            seed=self.recipe.train.seed,
+        )

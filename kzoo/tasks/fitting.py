@@ -1,0 +1,101 @@
+"""Training by Keras's own `fit`, with checkpoints from which it goes on bit for bit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from kzoo import console
+from kzoo import recipe as recipes
+from kzoo.run import Run
+from kzoo.tasks import callbacks, optimizers
+from kzoo.weights import load_checkpoint, save_checkpoint
+
+
+def fit(
+    model,
+    run: Run,
+    settings: recipes.Train,
+    *,
+    loss,
+    metrics: list,
+    monitor: str,
+    training: Callable[[int, int], Any],
+    validation: Any | None,
+    steps_per_epoch: int,
+    items_per_step: int,
+    unit: str,
+    dtype_policy: str,
+    until: int | None = None,
+) -> dict[str, Any] | None:
+    """Train a model, from the run's last checkpoint if there is one.
+
+    Args:
+        model: Uncompiled; holds the chosen weights afterwards.
+        run: Where checkpoints and figures go.
+        settings: The recipe's ``train`` section.
+        loss: A Keras loss.
+        metrics: Keras metrics.
+        monitor: The figure that chooses the best epoch; without validation data the last epoch is taken.
+        training: Gives the dataset of (first step, number of steps).
+        validation: The dataset to validate with after each epoch, or None.
+        steps_per_epoch: Training steps between two validations.
+        items_per_step: Examples in a step, for the speed.
+        unit: What an example is called beside the speed, such as "images".
+        dtype_policy: The policy that the model was built under.
+        until: Stop after this many epochs in all, to be gone on with later; the schedule stays that of the whole.
+
+    Returns:
+        Figures for ``summary.json``; None for a training that is to be gone on with.
+
+    Raises:
+        WorkError: The loss is no longer finite.
+    """
+    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy)
+    model.compile(
+        optimizer,
+        loss=loss,
+        metrics=metrics,
+        jit_compile=settings.jit_compile,
+        steps_per_execution=settings.steps_per_execution,
+    )
+    averaging = callbacks.Averaging() if settings.ema else None
+    best = None
+    if validation is not None:
+        stop = settings.early_stopping
+        best = callbacks.Best(run, monitor, averaging, stop.patience if stop else None, stop.min_delta if stop else 0.0)
+    checkpoints = callbacks.Checkpoints(run, {"best": best} if best else {})
+    epochs_done = checkpoints.restore(model)
+    epochs = min(until or settings.epochs, settings.epochs)
+    if epochs_done < epochs and not checkpoints.stopped:
+        if epochs_done:
+            console.say(f"going on after epoch {epochs_done} of {settings.epochs}")
+        progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
+        board = keras.callbacks.TensorBoard(str(run.path / "tensorboard"), write_graph=False)
+        model.fit(
+            training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch),
+            epochs=epochs,
+            initial_epoch=epochs_done,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=validation,
+            callbacks=[c for c in (averaging, progress, callbacks.Finite(), best, board, checkpoints) if c],
+            shuffle=False,
+            verbose=0,
+        )
+    if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
+        return None
+    return _finish(model, run, settings, best, monitor)
+
+
+def _finish(model, run: Run, settings: recipes.Train, best, monitor: str) -> dict[str, Any]:
+    """Leave the chosen weights in the model and say which they are."""
+    rows = run.metrics()
+    figures = {"epochs": len(rows), "seconds": float(rows[-1]["seconds"])}
+    if best is not None:
+        load_checkpoint(run.checkpoint("best"), model)
+        return {**figures, "best_epoch": best.epoch, monitor: best.best}
+    load_checkpoint(run.checkpoint("last"), model, model.optimizer)
+    if settings.ema:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    save_checkpoint(run.checkpoint("best"), model, {"epoch": len(rows)})
+    return {**figures, "loss": float(rows[-1]["loss"])}

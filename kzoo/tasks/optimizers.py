@@ -1,0 +1,151 @@
+"""Keras optimisers and learning-rate schedules from a recipe's settings."""
+
+import inspect
+import math
+
+import keras
+
+from kzoo import recipe as recipes
+from kzoo.errors import RequestError, nearest
+
+
+def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> keras.optimizers.Optimizer:
+    """Build the optimiser with its schedule, clipping and averaging.
+
+    Args:
+        settings: The recipe's ``train`` section.
+        steps_per_epoch: Turns the schedule's epochs into steps.
+        dtype_policy: Under ``mixed_float16`` the optimiser is wrapped to scale the loss; Keras does that by itself only
+            for a global policy.
+
+    Raises:
+        RequestError: Keras has no such optimiser, or it has no such argument.
+    """
+    wanted = settings.optimizer
+    kind = _kind(wanted.name)
+    given = wanted.model_dump(exclude={"name", "learning_rate", "decay_excludes", "arguments"}, exclude_none=True)
+    given |= wanted.arguments
+    clip = settings.gradient_clip
+    given |= {
+        k: v
+        for k, v in (
+            ("clipnorm", clip.norm),
+            ("clipvalue", clip.value),
+            ("global_clipnorm", clip.global_norm),
+        )
+        if v
+    }
+    if settings.ema:
+        given |= {"use_ema": True, "ema_momentum": settings.ema}
+    known = set(inspect.signature(kind).parameters) | set(inspect.signature(keras.optimizers.Optimizer).parameters)
+    for key in given:
+        if key not in known - {"kwargs", "name", "learning_rate"}:
+            raise RequestError(f"train.optimizer: {wanted.name} of Keras has no argument {key!r}{nearest(key, known)}")
+    optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
+    if wanted.weight_decay and wanted.decay_excludes:
+        optimizer.exclude_from_weight_decay(var_names=list(wanted.decay_excludes))
+    return keras.optimizers.LossScaleOptimizer(optimizer) if dtype_policy == "mixed_float16" else optimizer
+
+
+def check(settings: recipes.Train) -> None:
+    """Raise what `build` would raise, before anything slow."""
+    build(settings, 1, "float32")
+
+
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """The learning rate of the next step."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return float(keras.ops.convert_to_numpy(inner.learning_rate))
+
+
+def _kind(name: str) -> type:
+    kinds = {
+        n.lower(): c
+        for n, c in vars(keras.optimizers).items()
+        if inspect.isclass(c)
+        and issubclass(c, keras.optimizers.Optimizer)
+        and n not in ("Optimizer", "LossScaleOptimizer")
+    }
+    if name.lower() not in kinds:
+        raise RequestError(f"train.optimizer.name: Keras has no optimizer {name!r}{nearest(name.lower(), kinds)}")
+    return kinds[name.lower()]
+
+
+def _schedule(settings: recipes.Train, steps_per_epoch: int):
+    peak, shape = settings.optimizer.learning_rate, settings.schedule
+    if isinstance(shape, recipes.Constant) and not shape.warmup_epochs:
+        return peak
+    total = settings.epochs * steps_per_epoch
+    if isinstance(shape, recipes.OneCycle):
+        return Curve(peak, total, peak_at=shape.peak, start=shape.initial, end=shape.final, shape=shape.shape)
+    warmup = round(shape.warmup_epochs * steps_per_epoch)
+    if isinstance(shape, recipes.Cosine):
+        return Curve(
+            peak,
+            total,
+            peak_at=warmup / total,
+            start=0.0,
+            end=shape.final,
+            shape="cosine",
+            warmup_shape="linear",
+        )
+    boundaries = [round(b * steps_per_epoch) for b in getattr(shape, "boundaries", ())]
+    return Steps(peak, warmup, boundaries, getattr(shape, "factor", 1.0))
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Curve(keras.optimizers.schedules.LearningRateSchedule):
+    """Up from `start` to the peak at `peak_at`, then down to `end`, along lines or half cosines."""
+
+    def __init__(self, peak, steps, *, peak_at, start, end, shape="linear", warmup_shape=None):
+        self.config = dict(
+            peak=peak,
+            steps=steps,
+            peak_at=peak_at,
+            start=start,
+            end=end,
+            shape=shape,
+            warmup_shape=warmup_shape or shape,
+        )
+
+    def __call__(self, step):
+        """Learning rate of a step, counted from zero."""
+        c, ops = self.config, keras.ops
+        top = max(c["peak_at"] * c["steps"], 1e-9)
+        step = ops.cast(step, "float32")
+        rising, falling = (
+            ops.minimum(step / top, 1.0),
+            ops.clip((step - top) / max(c["steps"] - top, 1e-9), 0.0, 1.0),
+        )
+
+        def bend(x, shape):
+            return x if shape == "linear" else (1 - ops.cos(x * math.pi)) / 2
+
+        up = c["start"] + (1 - c["start"]) * bend(rising, c["warmup_shape"])
+        down = 1 + (c["end"] - 1) * bend(falling, c["shape"])
+        return c["peak"] * ops.where(step < top, up, down)
+
+    def get_config(self):
+        """Arguments that make this schedule again."""
+        return dict(self.config)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Steps(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to the peak, then a factor at each boundary."""
+
+    def __init__(self, peak, warmup, boundaries, factor):
+        self.config = dict(peak=peak, warmup=warmup, boundaries=list(boundaries), factor=factor)
+
+    def __call__(self, step):
+        """Learning rate of a step, counted from zero."""
+        c, ops = self.config, keras.ops
+        step = ops.cast(step, "float32")
+        rate = c["peak"] * (ops.minimum((step + 1) / c["warmup"], 1.0) if c["warmup"] else ops.ones_like(step))
+        for boundary in c["boundaries"]:
+            rate = rate * ops.where(step >= boundary, c["factor"], 1.0)
+        return rate
+
+    def get_config(self):
+        """Arguments that make this schedule again."""
+        return dict(self.config)

@@ -1,0 +1,130 @@
+"""Recipe to run."""
+
+from pathlib import Path
+
+from kzoo import console
+from kzoo import recipe as recipes
+from kzoo.errors import RequestError
+from kzoo.evaluate import evaluate_opened
+from kzoo.quiet import import_keras
+from kzoo.run import Run, atomic, environment, now, write_json
+
+
+def train(
+    recipe: recipes.Recipe | str | Path,
+    *,
+    out: str | Path | None = None,
+    resume: bool = True,
+    until: int | None = None,
+) -> Run:
+    """Train a recipe to its end.
+
+    Args:
+        recipe: A recipe, or its name or path.
+        out: The run's folder. One that holds an unfinished run of the same recipe is gone on with; see `resume`.
+        resume: Whether an unfinished run in `out` may be gone on with.
+        until: Stop after this many epochs in all and leave the run to be gone on with; its learning-rate schedule stays
+            that of the whole recipe.
+
+    Returns:
+        The run, finished unless `until` came first.
+
+    Raises:
+        RequestError: The recipe or the data are wrong, or `out` is taken.
+        WorkError: The training failed; the folder keeps the last good state.
+    """
+    if not isinstance(recipe, recipes.Recipe):
+        recipe = recipes.load(recipe)
+    if out is not None and (Path(out) / "recipe.yaml").is_file():
+        return _go_on(Run(out), recipe, resume, until)
+    return _work(recipe, lambda resolved: Run.create(resolved, out), until)
+
+
+def resume(run: Run | str | Path, *, until: int | None = None) -> Run:
+    """Go on with an interrupted run, to the end that it would have had; a finished one is returned as it is.
+
+    Raises:
+        RequestError: The folder is not a run.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if run.summary is not None:
+        console.say(f"{run.path} is finished already")
+        return run
+    return _work(run.recipe, lambda resolved: run, until)
+
+
+def _go_on(run: Run, recipe: recipes.Recipe, allowed: bool, until: int | None) -> Run:
+    started = run.origin.get("requested")
+    if not allowed:
+        raise RequestError(f"{run.path} holds a run already; name another --out")
+    if started != recipe.digest():
+        raise RequestError(f"{run.path} holds a run of another recipe; name another --out")
+    return resume(run, until=until)
+
+
+def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
+    keras = import_keras()
+    keras.utils.set_random_seed(recipe.train.seed)
+    if recipe.train.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    from kzoo import tasks
+
+    requested = recipe.digest()
+    task = tasks.open_task(recipe)
+    task.open()
+    # The seed is set again, so that the initial weights do not depend on what opening the data drew.
+    keras.utils.set_random_seed(recipe.train.seed)
+    model = task.build()
+    run = get_run(task.recipe)
+    with run.lock():
+        if "requested" not in run.origin:
+            write_json(run.path / "origin.json", {**run.origin, "requested": requested})
+        write_json(run.path / "model.json", task.card())
+        _save_samples(run, task.samples())
+        size = f"{model.count_params():,} parameters"
+        console.say(f"{task.recipe.model}, {size}, {task.recipe.arguments.get('dtype_policy', 'float32')}: {run.path}")
+        figures = task.fit(model, run, until)
+        if figures is not None:
+            _finish(run, task, model, figures)
+    return run
+
+
+def _finish(run: Run, task, model, figures: dict) -> None:
+    """Write what a finished run has: the plain model, the figures, and the test part's figures where there is one."""
+    with atomic(run.path / "model.keras") as temporary:
+        _float32(task, model).save(temporary)
+    found = evaluate_opened(run, task, model, "test", optional=True)
+    for note in task.notes():
+        console.say(note)
+    headline = {k: v for k, v in found.items() if isinstance(v, int | float)} if found else None
+    write_json(
+        run.path / "summary.json",
+        {
+            "model": task.recipe.model,
+            "recipe": run.origin.get("recipe", ""),
+            "recipe_digest": task.recipe.digest(),
+            "seed": task.recipe.train.seed,
+            "training": figures,
+            "test": headline,
+            "finished": now(),
+            "environment": environment(),
+        },
+    )
+
+
+def _float32(task, model):
+    """The same network without mixed precision, as every artefact is."""
+    if task.recipe.arguments.get("dtype_policy", "float32") == "float32":
+        return model
+    plain = task.build(dtype_policy="float32")
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def _save_samples(run: Run, samples: dict) -> None:
+    import numpy as np
+
+    with atomic(run.path / "samples.npz") as temporary, open(temporary, "wb") as handle:
+        np.savez(handle, **samples)

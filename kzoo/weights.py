@@ -1,0 +1,191 @@
+"""Weights on disk: the zoo's own checkpoints, and loading any of its artefacts safely.
+
+A checkpoint is one ``.npz`` of plain arrays. It holds every ``model.variables`` entry, seed-generator states included
+(Keras's own formats leave them out, and a resumed run would replay its dropout masks), the optimiser's variables, and
+a JSON document of whatever else a resumed training needs.
+
+No file here can run code: the network is rebuilt from its registered builder, and only arrays are read, after their
+shapes and types were compared with the built network's.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from kzoo import registry
+from kzoo.errors import RequestError
+from kzoo.run import Run, atomic, read_json
+
+_DOCUMENT = "document"
+
+
+def save_checkpoint(path: Path, model, document: dict, optimizer=None) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: Where to; a former checkpoint there is replaced only once the new one is safely on disk.
+        model: The model whose variables are kept.
+        document: JSON values that travel with the arrays.
+        optimizer: Its variables are kept too, if it is given.
+    """
+    arrays = _values("model", model.variables)
+    if optimizer is not None:
+        arrays |= _values("optimizer", optimizer.variables)
+    arrays[_DOCUMENT] = np.frombuffer(json.dumps(document).encode(), np.uint8)
+    with atomic(path) as temporary, open(temporary, "wb") as handle:
+        np.savez(handle, **arrays)
+
+
+def load_checkpoint(path: Path, model, optimizer=None) -> dict:
+    """Restore a checkpoint into a model of the same network.
+
+    Args:
+        path: A file that `save_checkpoint` wrote.
+        model: The built model.
+        optimizer: A built optimiser, whose variables are restored too if it is given.
+
+    Returns:
+        The checkpoint's document.
+
+    Raises:
+        RequestError: The file is damaged, or holds other shapes than the model.
+    """
+    wanted = [("model", v) for v in model.variables]
+    wanted += [("optimizer", v) for v in optimizer.variables] if optimizer is not None else []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = archive.namelist()
+            of_model = [n for n in stored if n.startswith("model/")]
+            if len(of_model) != len(model.variables):
+                raise RequestError(f"{path} holds {len(of_model)} arrays of a model that has {len(model.variables)}")
+            by_place = {n.partition("@")[0]: n for n in stored}
+            values = [
+                _read(archive, by_place.get(_place(kind, index)), variable, path)
+                for kind in dict.fromkeys(k for k, _ in wanted)
+                for index, variable in enumerate(v for k, v in wanted if k == kind)
+            ]
+            document = json.loads(_array(archive, _DOCUMENT + ".npy").tobytes())
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{path} cannot be read as a checkpoint: {error}") from None
+    for (_, variable), value in zip(wanted, values, strict=True):
+        variable.assign(value)
+    return document
+
+
+def load(path: str | Path):
+    """Load a model from a run folder or from an artefact of the zoo, without running code that the file brings.
+
+    Args:
+        path: A run folder, or a ``.keras``, ``.h5`` or ``.weights.h5`` file that `kzoo.export` or `kzoo.train` wrote,
+            with the ``model.json`` that was written beside it.
+
+    Returns:
+        An uncompiled float32 ``keras.Model`` with the weights.
+
+    Raises:
+        RequestError: The path is neither, or its arrays do not fit the model that it names.
+    """
+    path = Path(path)
+    card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
+    if not path.exists():
+        raise RequestError(f"there is no file {path}")
+    if card is None:
+        raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
+    return registry.build(card["model"], weights=path, **card["arguments"])
+
+
+def load_into(model, source: str | Path) -> None:
+    """Fill a built model with the weights of a run folder or an artefact.
+
+    Raises:
+        RequestError: There is no such file, or its arrays do not fit.
+    """
+    source = Path(source)
+    if source.is_dir():
+        load_checkpoint(Run(source).weights, model)
+    elif not source.is_file():
+        raise RequestError(f"there are no weights at {source}")
+    elif source.suffix == ".npz":
+        load_checkpoint(source, model)
+    elif source.suffix in (".h5", ".keras"):
+        _load_keras_file(model, source)
+    else:
+        raise RequestError(f"weights come from a run folder, .keras, .h5, .weights.h5 or .npz, not {source.name}")
+
+
+def _load_keras_file(model, path: Path) -> None:
+    """Read only arrays from one of Keras's formats, once the file declares no more than the model holds."""
+    import h5py
+
+    needed = sum(int(np.prod(v.shape)) * 4 for v in model.variables)
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
+                _refuse_bombs(path, h5py.File(member, "r"), needed)
+        else:
+            _refuse_bombs(path, h5py.File(path, "r"), needed)
+        model.load_weights(path)
+    except RequestError:
+        raise
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise RequestError(f"{path} does not fit {model.name}: {reason}") from None
+
+
+def _refuse_bombs(path: Path, file, needed: int) -> None:
+    """A small file can declare gigabytes, or point outside itself: compare before anything is read."""
+    import h5py
+
+    declared = 0
+
+    def walk(group) -> None:
+        nonlocal declared
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise RequestError(f"{path} links to something outside itself ({name})")
+            member = group[name]
+            if isinstance(member, h5py.Group):
+                walk(member)
+            elif member.external or member.is_virtual:
+                raise RequestError(f"{path} keeps {name} outside itself")
+            else:
+                declared += member.size * member.dtype.itemsize
+
+    with file:
+        walk(file)
+    # Keras files may carry the optimiser's moments and a few counters beside the weights.
+    if declared > 4 * needed + 65536:
+        raise RequestError(f"{path} declares {declared:,} bytes of arrays, and the model has {needed:,}")
+
+
+def _place(kind: str, index: int) -> str:
+    return f"{kind}/{index:05d}"
+
+
+def _values(kind: str, variables) -> dict[str, np.ndarray]:
+    # The path after "@" is for readers; the place decides, because Keras numbers some paths anew in each process.
+    return {f"{_place(kind, i)}@{v.path}": np.asarray(v) for i, v in enumerate(variables)}
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _read(archive: zipfile.ZipFile, name: str | None, variable, path: Path) -> np.ndarray:
+    """Read one array once its header agrees with the variable."""
+    if name is None:
+        raise RequestError(f"{path} holds no value for {variable.path}")
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(member)
+    if shape != tuple(variable.shape) or dtype != np.dtype(variable.dtype):
+        raise RequestError(
+            f"{path} does not fit: {variable.path} is {tuple(variable.shape)} {variable.dtype}, stored {shape} {dtype}"
+        )
+    return _array(archive, name)
