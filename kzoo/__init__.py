@@ -28,6 +28,8 @@ _HOMES = {
     "load_recipe": "kzoo.recipe",
     "predict": "kzoo.evaluate",
     "register": "kzoo.registry",
+    "report": "kzoo.report",
+    "resume": "kzoo.train",
     "search": "kzoo.search",
     "train": "kzoo.train",
     "verify": "kzoo.export",

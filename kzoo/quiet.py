@@ -26,6 +26,7 @@ def import_keras():
 
             # absl's own pre-initialisation lines come with the first logged event, not with the import.
             tf.config.list_physical_devices()
+            tf.get_logger().setLevel("ERROR")
         keras = importlib.import_module("keras")
         captured.clear()
     return keras

@@ -215,8 +215,12 @@ class Recipe(Settings):
         return configs.dump(self.values() if resolved else self.model_dump(mode="json", exclude_defaults=True))
 
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of what decides a training: all but search, export and results."""
-        decisive = {k: v for k, v in self.values().items() if k in ("model", "arguments", "data", "train")}
+        """Hexadecimal SHA-256 of what decides a training: all but search, export and results.
+
+        Only what differs from the defaults counts, so that a key that a later version adds leaves the digest alone.
+        """
+        written = self.model_dump(mode="json", exclude_defaults=True)
+        decisive = {k: v for k, v in written.items() if k in ("model", "arguments", "data", "train")}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -335,10 +339,9 @@ def _explain(kind: type[Recipe], error: pydantic.ValidationError) -> str:
     path = [str(p) for p in problem["loc"] if "[" not in str(p)]
     section, named = kind, []
     for part in path[:-1]:
-        inner = _step(section, part)
-        if inner is not section or part not in _tags(section):
+        if part not in _tags(section):
             named.append(part)
-        section = inner
+        section = _step(section, part)
     if problem["type"] == "extra_forbidden":
         place = ".".join(named) or "the recipe's top level"
         return f"unknown key {path[-1]!r} in {place}{nearest(path[-1], _fields(section) or ())}"

@@ -49,11 +49,12 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     @classmethod
-    def create(cls, recipe: recipes.Recipe, out: str | Path | None = None) -> "Run":
+    def create(cls, recipe: recipes.Recipe, requested: str, out: str | Path | None = None) -> "Run":
         """Make a run's folder and write what is known before the training starts.
 
         Args:
-            recipe: What will be trained.
+            recipe: What will be trained, resolved.
+            requested: Digest of the recipe as it was asked for; a run goes on only with the recipe that it began with.
             out: The folder, which must be empty or absent; default ``runs/<model>/<recipe>/<time>-s<seed>``.
 
         Raises:
@@ -67,10 +68,11 @@ class Run:
             raise RequestError(f"the run folder {path} cannot be made: {error.strerror}") from None
         if taken:
             raise RequestError(f"{path} is not empty; name another --out, or go on from a run with --resume {path}")
-        write_text(path / "recipe.yaml", recipe.dump())
+        write_json(path / "origin.json", {"recipe": recipe.name, "requested": requested, "created": now()})
         write_json(path / "environment.json", environment())
         write_text(path / "command.txt", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) + "\n")
-        write_json(path / "origin.json", {"recipe": recipe.name, "created": now()})
+        # What makes the folder a run comes last: one that was killed before it is no run yet.
+        write_text(path / "recipe.yaml", recipe.dump())
         return cls(path)
 
     @property

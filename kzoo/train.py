@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kzoo import console
 from kzoo import recipe as recipes
+from kzoo.allocator import keep_freed_memory
 from kzoo.errors import RequestError
 from kzoo.evaluate import evaluate_opened
 from kzoo.quiet import import_keras
@@ -37,7 +38,7 @@ def train(
         recipe = recipes.load(recipe)
     if out is not None and (Path(out) / "recipe.yaml").is_file():
         return _go_on(Run(out), recipe, resume, until)
-    return _work(recipe, lambda resolved: Run.create(resolved, out), until)
+    return _work(recipe, lambda resolved: Run.create(resolved, recipe.digest(), out), until)
 
 
 def resume(run: Run | str | Path, *, until: int | None = None) -> Run:
@@ -63,6 +64,7 @@ def _go_on(run: Run, recipe: recipes.Recipe, allowed: bool, until: int | None) -
 
 
 def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
+    keep_freed_memory()
     keras = import_keras()
     keras.utils.set_random_seed(recipe.train.seed)
     if recipe.train.deterministic:
@@ -71,7 +73,6 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
         tf.config.experimental.enable_op_determinism()
     from kzoo import tasks
 
-    requested = recipe.digest()
     task = tasks.open_task(recipe)
     task.open()
     # The seed is set again, so that the initial weights do not depend on what opening the data drew.
@@ -79,8 +80,6 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
     model = task.build()
     run = get_run(task.recipe)
     with run.lock():
-        if "requested" not in run.origin:
-            write_json(run.path / "origin.json", {**run.origin, "requested": requested})
         write_json(run.path / "model.json", task.card())
         _save_samples(run, task.samples())
         size = f"{model.count_params():,} parameters"
@@ -94,7 +93,7 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
 def _finish(run: Run, task, model, figures: dict) -> None:
     """Write what a finished run has: the plain model, the figures, and the test part's figures where there is one."""
     with atomic(run.path / "model.keras") as temporary:
-        _float32(task, model).save(temporary)
+        _plain(task, model).save(temporary)
     found = evaluate_opened(run, task, model, "test", optional=True)
     for note in task.notes():
         console.say(note)
@@ -114,10 +113,8 @@ def _finish(run: Run, task, model, figures: dict) -> None:
     )
 
 
-def _float32(task, model):
-    """The same network without mixed precision, as every artefact is."""
-    if task.recipe.arguments.get("dtype_policy", "float32") == "float32":
-        return model
+def _plain(task, model):
+    """The same network without optimiser and mixed precision, as every artefact is."""
     plain = task.build(dtype_policy="float32")
     plain.set_weights(model.get_weights())
     return plain

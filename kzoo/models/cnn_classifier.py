@@ -7,7 +7,7 @@ import keras
 from kzoo.registry import register
 
 
-@register(task="classification", parameters=288170)
+@register(task="classification", parameters=289642)
 def cnn_classifier(
     input_shape: tuple[int, int, int] = (32, 32, 3),
     num_classes: int = 10,

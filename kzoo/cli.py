@@ -1,0 +1,371 @@
+"""The command line: one verb for each thing that the zoo does, each a thin door to the Python function of that name.
+
+Facts go to standard output, everything else to standard error. Exit codes: 0 done, 1 the work failed, 2 the request was
+wrong.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kzoo import _version, configs, console, registry
+from kzoo.errors import KzooError, RequestError
+
+app = typer.Typer(
+    name="kzoo",
+    help="A Keras 3 / TensorFlow model zoo: a name builds, a recipe trains, every exported artefact is verified.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_debug = False
+
+
+def _set_debug(value: bool) -> bool:
+    global _debug
+    _debug = _debug or value
+    return value
+
+
+def _set_quiet(value: bool) -> bool:
+    console.set_quiet(value)
+    return value
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(_version.__version__)
+        raise typer.Exit()
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", callback=_set_quiet, help="Say nothing but results and errors.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show a traceback for an error.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the results go.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted recipe key.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe such as cnn_classifier/digits, or a file.")]
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+    debug: Debug = False,
+) -> None:
+    """A Keras 3 / TensorFlow model zoo: a name builds, a recipe trains, every exported artefact is verified."""
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Wildcard that names must match.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Only models of this task.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """List the models of the zoo and their recipes."""
+    models = [registry.info(name) for name in registry.list_models(pattern, task=task)]
+    if not models:
+        raise RequestError(f"no model matches {pattern!r}" + (f" with the task {task!r}" if task else ""))
+    if as_json:
+        _print_json([{"name": m.name, "task": m.task, "summary": m.summary, "recipes": m.recipes} for m in models])
+        return
+    _print_table(
+        ["model", "task", "parameters", "recipes"],
+        [
+            [m.name, m.task, _number(m.parameter_count), "  ".join(r.partition("/")[2] for r in m.recipes)]
+            for m in models
+        ],
+    )
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="A model's name.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Describe a model: its arguments, parameter count, recipes and measured results."""
+    known = registry.info(model)
+    parameters = [
+        {"name": p.name, "type": p.type, **({} if p.default is registry.REQUIRED else {"default": p.default})}
+        for p in known.parameters
+    ]
+    if as_json:
+        keys = ("name", "task", "module", "summary", "parameter_count", "recipes", "results")
+        _print_json({k: getattr(known, k) for k in keys} | {"parameters": parameters})
+        return
+    print(f"{known.name}  ({known.task}, {_number(known.parameter_count)} parameters by default, {known.module})\n")
+    print(f"{known.summary}\n")
+    _print_table(
+        ["argument", "type", "default"], [[p["name"], p["type"], p.get("default", "required")] for p in parameters]
+    )
+    for recipe in known.recipes:
+        print(f"recipe {recipe}")
+        for r in known.results:
+            if r["recipe"] == recipe:
+                print("  {metric} {mean} +- {std} over seeds {seeds}, {hardware}, {date}".format(**r))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name or file.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this interrupted run.")
+    ] = None,
+    sets: Sets = None,
+    out: Out = None,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs; go on with --resume.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe into a run folder, or go on with an interrupted run."""
+    from kzoo import recipe as recipes
+
+    if (recipe is None) == (resume is None):
+        raise RequestError("train takes either a RECIPE or --resume RUN")
+    if resume is not None and (sets or out):
+        raise RequestError("--resume goes on with a run as it was started; it takes no --set and no --out")
+    from kzoo.run import Run
+    from kzoo.train import resume as go_on
+    from kzoo.train import train as start
+
+    if resume is not None:
+        run = go_on(Run(resume), until=until)
+    else:
+        run = start(recipes.load(recipe, sets or ()), out=out, until=until)
+    summary = run.summary
+    if as_json:
+        _print_json({"run": str(run.path), **(summary or {"finished": None})})
+        return
+    print(f"run  {run.path}")
+    for part in ("training", "test"):
+        figures = (summary or {}).get(part) or {}
+        if figures:
+            print(f"{part}  " + "  ".join(f"{k} {_figure(v)}" for k, v in figures.items()))
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Judge a run on a part of its data; pictures go into the run's folder."""
+    from kzoo.evaluate import evaluate as judge
+
+    figures = judge(run, split=split)
+    if as_json:
+        _print_json(figures)
+        return
+    _print_table(["figure", split], [[k, _figure(v)] for k, v in figures.items() if isinstance(v, int | float)])
+    rows = figures.get("per_class", {})
+    if rows:
+        columns = list(next(iter(rows.values())))
+        _print_table(["class", *columns], [[name, *(_figure(v) for v in row.values())] for name, row in rows.items()])
+    print(f"written to {run / 'evaluation' / split}")
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")],
+    top: Annotated[int, typer.Option(min=1, help="How many labels for each image.")] = 3,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer inputs with a trained run."""
+    from kzoo.evaluate import predict as answer
+
+    if as_json and as_csv:
+        raise RequestError("predict prints either --json or --csv")
+    answers = answer(run, inputs, top=top)
+    if as_json:
+        _print_json(answers)
+        return
+    rows = [
+        [a["input"], *(cell for b in a["top"] for cell in (b["label"], f"{b['probability']:.4f}"))] for a in answers
+    ]
+    header = ["input", *(h for n in range(1, (len(rows[0]) + 1) // 2) for h in (f"label{n}", f"probability{n}"))]
+    if as_csv:
+        import csv
+
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+    else:
+        _print_table(header, rows)
+
+
+@app.command()
+def search(
+    recipe: RecipeName,
+    sets: Sets = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the search that --out holds.")] = True,
+    retrain: Annotated[int, typer.Option(min=0, help="Train winner and parent anew over this many seeds.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Search a better recipe over the recipe's search space."""
+    from kzoo import recipe as recipes
+    from kzoo.search import search as look
+
+    winner = look(recipes.load(recipe, sets or ()), out=out, resume=resume, retrain=retrain)
+    if as_json:
+        _print_json({"recipe": winner.name, **winner.values()})
+    else:
+        print(winner.dump(resolved=False), end="")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    formats: Annotated[str | None, typer.Option(help="Comma-separated: h5, keras, weights_h5, saved_model.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Export a run and verify each artefact in a fresh process of its own runtime."""
+    from kzoo.export import export as write
+
+    report = write(run, out=out, formats=tuple(f.strip() for f in formats.split(",")) if formats else None)
+    _print_report(report, as_json)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An export's folder.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Verify an export again: every byte, and every answer in a fresh process."""
+    from kzoo.export import verify as check
+
+    _print_report(check(folder), as_json)
+
+
+@app.command()
+def bench(
+    subject: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model's name or a run's folder.")],
+    batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8,64",
+    seconds: Annotated[float, typer.Option(help="How long each batch size is timed.")] = 1.0,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="ARGUMENT=VALUE", help="A builder's argument.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure parameters, FLOPs, latency and throughput."""
+    from kzoo.bench import bench as measure
+
+    try:
+        sizes = tuple(int(s) for s in batch_sizes.split(","))
+    except ValueError:
+        raise RequestError(f"--batch-sizes takes whole numbers such as 1,8,64, not {batch_sizes!r}") from None
+    arguments = {}
+    for text in sets or ():
+        key, _, value = text.partition("=")
+        arguments[key.removeprefix("arguments.")] = configs.parse(value, f"--set {key}")
+    found = measure(subject, batch_sizes=sizes, seconds=seconds, **arguments)
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    print(f"{found.model}  {found.parameters:,} parameters  {_number(found.flops)} FLOPs for one item")
+    print(f"{found.environment['processor']}, {found.environment['cores']} cores, {found.environment['backend']}")
+    rows = [[t.batch_size, t.p50_ms, t.p95_ms, f"{t.items_per_second:,.0f}"] for t in found.timings]
+    _print_table(["batch", "p50 ms", "p95 ms", "items/s"], rows)
+
+
+@app.command()
+def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Write a run's report as one HTML page: curves, figures, pictures, recipe."""
+    from kzoo.report import report as write
+
+    path = write(run, out=out)
+    if as_json:
+        _print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    warnings.showwarning = _show_warning
+    try:
+        code = app(args=arguments, prog_name="kzoo", standalone_mode=False)
+    except KzooError as error:
+        _fail(error, error.exit_code)
+    except KeyboardInterrupt as error:
+        _fail(error, 1, "interrupted; what the last checkpoint holds is kept")
+    except Exception as error:
+        # typer's and click's own usage errors know how to show themselves and carry their exit code
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
+            _fail(error, error.exit_code, error.format_message())
+        _fail(error, 1, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]} (--debug shows where)")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: BaseException, code: int, message: str | None = None) -> None:
+    if _debug or "--debug" in sys.argv:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"kzoo: {message or error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Warnings are one line; those of the libraries underneath are not the user's business."""
+    if "kzoo" in Path(filename).parts or (issubclass(category, UserWarning) and "plug-in" in str(message)):
+        print(f"kzoo: warning: {message}", file=sys.stderr)
+
+
+def _print_report(report, as_json: bool) -> None:
+    if as_json:
+        _print_json(report.as_dict())
+        return
+    header, *rows = report.rows()
+    _print_table(header, rows)
+    print(f"verified {report.folder}" if report.ok else f"NOT verified {report.folder}")
+
+
+def _print_json(values: Any) -> None:
+    print(json.dumps(values, indent=1, default=str))
+
+
+def _print_table(header: list[str], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = Console()
+    # A pipe has no width: lines stay whole there, for grep and for files.
+    out = terminal if terminal.is_terminal else Console(width=1000)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    out.print(table, markup=False, highlight=False)
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,156 @@
+"""Runs an exported artefact in the runtime that will serve it, in a process of its own.
+
+`kzoo.export` runs this file by its path, ``python -I runtimes.py RUNTIME ARTEFACT INPUTS.npz OUTPUTS.npz``, so that the
+process holds that runtime and numpy and nothing else: it is no import of kzoo. Another runtime is another opener below.
+
+INPUTS and OUTPUTS hold calls: door -> batch size -> arrays by name. In the file an array's key is ``door/size/name``.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Calls = dict[str, dict[int, Arrays]]
+
+# The door of formats that hold nothing but the network; a SavedModel's doors are its signatures.
+NETWORK = "network"
+_DOCUMENT, _BYTES, _LENGTHS = "document", "#bytes", "#lengths"
+# Long enough for a median that repeats, short enough to be no burden.
+_REPEATS, _SECONDS = 50, 0.5
+
+
+def write_calls(path: str | os.PathLike, calls: Calls, document: Mapping | None = None) -> None:
+    """Write calls, and a JSON document beside them, as one npz without pickled objects."""
+    arrays = {_DOCUMENT: np.frombuffer(json.dumps(document or {}).encode(), np.uint8)}
+    for door, sizes in calls.items():
+        for size, values in sizes.items():
+            for name, value in values.items():
+                arrays |= _stored(f"{door}/{size}/{name}", np.asarray(value))
+    np.savez_compressed(path, **arrays)
+
+
+def read_calls(path: str | os.PathLike) -> tuple[Calls, dict]:
+    """Read what `write_calls` wrote.
+
+    Raises:
+        ValueError: An array would need unpickling.
+    """
+    calls: Calls = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for key in archive.files:
+            if key == _DOCUMENT or key.endswith(_BYTES):
+                continue
+            door, size, name = key.removesuffix(_LENGTHS).split("/", 2)
+            values = calls.setdefault(door, {}).setdefault(int(size), {})
+            values[name] = _strings(archive, key) if key.endswith(_LENGTHS) else archive[key]
+        return calls, json.loads(archive[_DOCUMENT].tobytes())
+
+
+def named(outputs) -> dict:
+    """A network's outputs by name, whichever of Keras's forms they come in."""
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    if isinstance(outputs, list | tuple):
+        return {f"output_{place}": value for place, value in enumerate(outputs)}
+    return {"output": outputs}
+
+
+def call_network(model, inputs: Mapping):
+    """Call a Keras model with inputs by name, as it does at inference."""
+    return named(model(next(iter(inputs.values())) if len(inputs) == 1 else dict(inputs), training=False))
+
+
+def _stored(key: str, array: np.ndarray) -> Arrays:
+    """Numbers as they are; strings as one run of bytes and a length each, since npz would pickle them."""
+    if array.dtype.kind not in "OSU":
+        return {key: array}
+    pieces = [p if isinstance(p, bytes) else str(p).encode() for p in array.reshape(-1).tolist()]
+    lengths = np.array([len(p) for p in pieces], np.int64).reshape(array.shape)
+    return {key + _LENGTHS: lengths, key + _BYTES: np.frombuffer(b"".join(pieces), np.uint8)}
+
+
+def _strings(archive, key: str) -> np.ndarray:
+    lengths, joined = archive[key], archive[key.removesuffix(_LENGTHS) + _BYTES].tobytes()
+    strings, start = np.empty(lengths.size, object), 0
+    for place, length in enumerate(lengths.reshape(-1).tolist()):
+        strings[place] = joined[start : start + length]
+        start += length
+    return strings.reshape(lengths.shape)
+
+
+def _open_tensorflow(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """Doors of a SavedModel, in plain TensorFlow."""
+    sys.modules["keras"] = None  # from here on an import of Keras fails, TensorFlow's own included
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(artefact)
+
+    def door(signature):
+        # A signature lives as long as what `load` returned, which this closure therefore keeps.
+        return lambda inputs, _kept=loaded: signature(**{k: tf.constant(v) for k, v in inputs.items()})
+
+    doors = {name: door(signature) for name, signature in loaded.signatures.items()}
+    assert not any(name.partition(".")[0] == "kzoo" for name in sys.modules)
+    return doors, ("tensorflow",)
+
+
+def _open_keras(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The network of a ``.keras`` or ``.h5`` file, in plain Keras."""
+    import keras
+
+    model = keras.saving.load_model(artefact, compile=False, safe_mode=True)
+    assert not any(name.partition(".")[0] == "kzoo" for name in sys.modules)
+    return {NETWORK: lambda inputs: call_network(model, inputs)}, ("keras", keras.backend.backend())
+
+
+def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The network of a file that holds weights alone, rebuilt by the zoo."""
+    import kzoo
+
+    model = kzoo.load(artefact)
+    import keras
+
+    return {NETWORK: lambda inputs: call_network(model, inputs)}, ("kzoo", "keras", keras.backend.backend())
+
+
+RUNTIMES = {"tensorflow": _open_tensorflow, "keras": _open_keras, "kzoo": _open_kzoo}
+
+
+def _latency(door: Callable, inputs: Mapping) -> float:
+    """Median milliseconds of a call that was made once before, answer fetched."""
+    times: list[float] = []
+    while len(times) < _REPEATS and sum(times) < _SECONDS:
+        started = time.perf_counter()
+        _fetched(door(inputs))
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def _fetched(outputs: Mapping) -> Arrays:
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
+    """Make every call for which the artefact has a door, and time the smallest of each door."""
+    calls, _ = read_calls(inputs)
+    doors, packages = RUNTIMES[runtime](artefact)
+    answers = {
+        door: {size: _fetched(doors[door](values)) for size, values in sizes.items()}
+        for door, sizes in calls.items()
+        if door in doors
+    }
+    latency = {door: _latency(doors[door], calls[door][min(calls[door])]) for door in answers}
+    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    versions |= {name: sys.modules[name].__version__ for name in packages}
+    write_calls(outputs, answers, {"versions": versions, "latency_ms": latency})
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,183 @@
+import os
+
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.data.images import Images, Reading, channel_statistics, hold_out
+from kzoo.data.sources import open_collection
+
+
+def test_digits_have_a_fixed_stratified_test_part():
+    first, again = (open_collection("builtin:digits", Reading()) for _ in range(2))
+    train, test = first.parts["train"], first.parts["test"]
+    assert (len(train), len(test), train.shape) == (1437, 360, (8, 8, 1))
+    assert np.array_equal(test.pixels, again.parts["test"].pixels)
+    assert np.bincount(test.labels).min() >= 34
+    assert {p.tobytes() for p in train.pixels[:200]}.isdisjoint({p.tobytes() for p in test.pixels[:50]})
+
+
+def test_hold_out_is_stratified_fixed_by_its_seed_and_loses_nothing():
+    labels = np.repeat([0, 1, 2], [100, 10, 1])
+    images = Images(np.arange(111, dtype=np.uint8).reshape(-1, 1, 1, 1), labels)
+    stays, held = hold_out(images, 0.2, seed=3)
+    assert np.bincount(held.labels, minlength=3).tolist() == [20, 2, 0]
+    assert sorted([*stays.pixels.ravel(), *held.pixels.ravel()]) == list(range(111))
+    assert np.array_equal(hold_out(images, 0.2, seed=3)[1].pixels, held.pixels)
+    assert not np.array_equal(hold_out(images, 0.2, seed=4)[1].pixels, held.pixels)
+
+
+def test_channel_statistics_are_those_of_numpy():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 4, 5, 3), dtype=np.uint8)
+    mean, deviation = channel_statistics(Images(pixels, np.zeros(50)))
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), atol=1e-3)
+    np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)), atol=1e-3)
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_image_folder_is_read_the_same_from_memory_and_from_disk(image_folder, cache):
+    collection = open_collection(f"folder:{image_folder}", Reading(cache=cache))
+    images = collection.parts["train"]
+    assert collection.classes == ("dark", "light") and images.shape == (12, 10, 3) and len(images) == 24
+    pixels, labels = images.batch(np.array([23, 0]))
+    assert labels.tolist() == [1, 0] and pixels[0].min() >= 128 and pixels[1].max() < 128
+
+
+def test_image_folder_with_parts(image_folder, tmp_path):
+    for part in ("train", "val", "test"):
+        for name in ("dark", "light"):
+            target = tmp_path / "parts" / part / name
+            target.mkdir(parents=True)
+            os.link(image_folder / name / "00.png", target / "a.png")
+    collection = open_collection(f"folder:{tmp_path / 'parts'}", Reading())
+    assert {name: len(part) for name, part in collection.parts.items()} == {"train": 2, "validation": 2, "test": 2}
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_corrupt_image_is_skipped_with_its_name(image_folder, cache):
+    bad = image_folder / "dark" / "05.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    collection = open_collection(f"folder:{image_folder}", Reading(cache=cache))
+    images = collection.parts["train"]
+    pixels, labels = images.batch(np.arange(len(images)))
+    assert len(pixels) == len(labels) == 23
+    assert list(collection.unreadable) == [str(bad)]
+
+
+def test_a_corrupt_image_stops_the_work_where_the_recipe_says_so(image_folder):
+    bad = image_folder / "light" / "03.png"
+    bad.write_bytes(b"no image")
+    with pytest.raises(kzoo.RequestError, match=r"light/03\.png cannot be read"):
+        open_collection(f"folder:{image_folder}", Reading(on_corrupt="stop"))
+
+
+def test_sizes_must_agree_or_be_asked_for(image_folder):
+    from PIL import Image
+
+    Image.new("RGB", (40, 20), "red").save(image_folder / "dark" / "big.png")
+    with pytest.raises(kzoo.RequestError, match=r"differ in size.*20x40.*data\.image_size"):
+        open_collection(f"folder:{image_folder}", Reading())
+    for fit in ("stretch", "crop", "pad"):
+        collection = open_collection(f"folder:{image_folder}", Reading(size=(8, 8), channels=1, fit=fit))
+        assert collection.parts["train"].pixels.shape == (25, 8, 8, 1)
+
+
+def test_fit_keeps_the_aspect_ratio_or_not():
+    from kzoo.data import decode
+
+    wide = np.zeros((10, 20, 3), np.uint8)
+    wide[:, 5:15] = 200
+    assert decode.resize(wide, (10, 10), "crop").numpy().min() == 200
+    padded = decode.resize(wide, (20, 20), "pad").numpy()
+    assert padded[:4].max() == 0 and padded[10, 10].max() == 200
+    assert decode.resize(wide, (10, 10), "stretch").numpy()[5, 0].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros(3)}, "x_train and y_train are needed"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8)}, "no y_train"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.zeros(2, int)}, "differ in length"),
+        ({"x_train": np.zeros((3, 4, 4, 2), np.uint8), "y_train": np.zeros(3, int)}, "1 or 3"),
+        ({"x_train": np.full((3, 4, 4), 7.0), "y_train": np.zeros(3, int)}, "outside 0 to 1"),
+        ({"x_train": np.zeros((3, 4, 4), np.int32), "y_train": np.zeros(3, int)}, "uint8 or floats"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.array([-1, 0, 1])}, "labels must be from 0"),
+    ],
+)
+def test_an_npz_file_that_does_not_fit_is_one_sentence(tmp_path, arrays, message):
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(kzoo.RequestError, match=message):
+        open_collection(f"npz:{tmp_path / 'data.npz'}", Reading())
+
+
+def test_an_npz_file_is_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
+    np.savez(
+        tmp_path / "d.npz",
+        x_train=pixels,
+        y_train=np.arange(6)[:, None] % 2,
+        x_test=pixels / 255,
+        y_test=np.ones(6, int),
+    )
+    collection = open_collection(f"npz:{tmp_path / 'd.npz'}", Reading(channels=3))
+    assert collection.parts["train"].shape == (5, 4, 3)
+    assert np.array_equal(collection.parts["test"].pixels[..., 0], pixels), "floats from 0 to 1 are the same pixels"
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(kzoo.RequestError, match="cannot be read"):
+        open_collection(f"npz:{tmp_path / 'broken.npz'}", Reading())
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("digits", r"none of builtin:\.\.\., folder"),
+        ("bultin:digits", "did you mean 'builtin'"),
+        ("builtin:digit", "did you mean 'digits'"),
+        ("folder:/no/such", "no such folder"),
+        ("npz:/no/such.npz", "no such file"),
+    ],
+)
+def test_an_unknown_source_is_one_sentence(source, message):
+    with pytest.raises(kzoo.RequestError, match=message):
+        open_collection(source, Reading())
+
+
+def test_a_missing_tfds_set_says_which_path_would_do_and_does_not_try_the_network(tmp_path):
+    with pytest.raises(kzoo.RequestError, match=f"not prepared at {tmp_path}/mnist.*data_dir"):
+        open_collection("tfds:mnist", Reading(data_dir=str(tmp_path)))
+
+
+def test_a_download_that_is_allowed_fails_with_the_path_where_there_is_no_network(tmp_path, monkeypatch):
+    import socket
+
+    def refuse(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(kzoo.RequestError, match=f"no network; put the prepared data at {tmp_path}/mnist"):
+        open_collection("tfds:mnist", Reading(data_dir=str(tmp_path), download=True))
+
+
+def test_real_mnist_of_tfds(tfds_dir, tmp_path, monkeypatch):
+    collection = open_collection("tfds:mnist", Reading(data_dir=str(tfds_dir)))
+    assert {k: len(v) for k, v in collection.parts.items()} == {"train": 60000, "test": 10000}
+    assert collection.classes == tuple("0123456789") and collection.parts["train"].shape == (28, 28, 1)
+    assert np.bincount(collection.parts["test"].labels).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path))
+    on_disk = open_collection("tfds:mnist", Reading(data_dir=str(tfds_dir), cache="disk"))
+    assert isinstance(on_disk.parts["test"].pixels, np.memmap)
+    assert np.array_equal(on_disk.parts["test"].pixels, collection.parts["test"].pixels)
+    again = open_collection("tfds:mnist", Reading(data_dir=str(tfds_dir), cache="disk"))
+    assert np.array_equal(again.parts["test"].labels, collection.parts["test"].labels)

@@ -1,0 +1,75 @@
+from types import SimpleNamespace
+
+import numpy as np
+
+from kzoo.data.images import Images
+from kzoo.data.pipeline import Batches, Normalization
+from tests.test_augment import NONE
+
+
+def batches(count=50, size=8, **more):
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    images = Images(pixels, np.arange(count) % 3)
+    plain = Normalization((0.0,), (1.0,))
+    return Batches(images, classes=3, batch_size=size, normalization=plain, **more)
+
+
+def ids(batch):
+    return batch[0][:, 0, 0, 0].astype(int).tolist()
+
+
+def test_a_step_is_a_pure_function_of_seed_and_step():
+    how = SimpleNamespace(**{**NONE, "flip": "horizontal", "translate": 1})
+    first, second = batches(seed=4, settings=how), batches(seed=4, settings=how)
+    for step in (17, 3, 17):
+        for a, b in zip(first.training_batch(step), second.training_batch(step), strict=True):
+            assert np.array_equal(a, b)
+    assert ids(batches(seed=5).training_batch(0)) != ids(batches(seed=4).training_batch(0))
+
+
+def test_one_pass_sees_each_image_at_most_once_and_passes_differ():
+    data = batches()
+    passes = [[i for s in range(6) for i in ids(data.training_batch(6 * n + s))] for n in range(2)]
+    for seen in passes:
+        assert len(set(seen)) == len(seen) == 48
+    assert passes[0] != passes[1]
+
+
+def test_a_resumed_dataset_goes_on_where_the_whole_one_is():
+    data = batches(seed=1)
+    whole = [ids([t.numpy() for t in b]) for b in data.training(0, 20)]
+    assert [ids([t.numpy() for t in b]) for b in data.training(13, 7)] == whole[13:]
+
+
+def test_evaluation_sees_everything_once_in_order():
+    seen = [ids([t.numpy() for t in b]) for b in batches().evaluation(16)]
+    assert [i for b in seen for i in b] == list(range(50)) and len(seen[-1]) == 2
+
+
+def test_labels_are_one_hot_and_weights_follow_the_class():
+    _, labels, weights = batches(class_weights=np.array([1, 2, 3], np.float32)).training_batch(0)
+    assert (labels.sum(1) == 1).all()
+    assert np.array_equal(weights, labels.argmax(1) + 1)
+
+
+def test_normalisation_is_that_of_the_formula():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3), dtype=np.uint8)
+    how = Normalization((1.0, 2.0, 3.0), (2.0, 4.0, 8.0))
+    values = Batches(Images(pixels, np.zeros(4)), classes=2, batch_size=4, normalization=how).training_batch(0)[0]
+    expected = (pixels - np.array([1, 2, 3])) / np.array([2, 4, 8])
+    np.testing.assert_allclose(np.sort(values.ravel()), np.sort(expected.ravel()), rtol=1e-6)
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    assert batches(count=5, size=64).steps_per_pass == 1
+
+
+def test_a_batch_of_nothing_readable_weighs_nothing():
+    class Unreadable(Images):
+        def batch(self, indices):
+            return np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64)
+
+    images = Unreadable(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8))
+    data = Batches(images, classes=3, batch_size=4, normalization=Normalization((0.0,), (1.0,)))
+    values, labels, weights = data.training_batch(0)
+    assert values.shape == (1, 4, 4, 1) and labels.shape == (1, 3) and weights.tolist() == [0]

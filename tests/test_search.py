@@ -1,0 +1,424 @@
+"""The search: what it proposes, what it survives, and what it leaves behind."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import kzoo
+from kzoo import configs, process
+from kzoo.errors import RequestError, WorkError
+from kzoo.run import Run, write_json, write_text
+
+RATE, DROPOUT, BATCH = "train.optimizer.learning_rate", "arguments.dropout", "data.batch_size"
+SPACE = {
+    RATE: {"min": 1e-4, "max": 1e-1, "log": True},
+    DROPOUT: {"min": 0.0, "max": 0.5, "step": 0.1},
+    BATCH: {"choices": [32, 64]},
+}
+DISCRETE = {DROPOUT: {"choices": [0.0, 0.2, 0.4]}, BATCH: {"choices": [32, 64]}}
+
+
+def parent(**settings):
+    settings = {"space": SPACE, "max_trials": 6, **settings}
+    return kzoo.load_recipe("cnn_classifier/digits", {"search": settings, "train.epochs": 9})
+
+
+def score(recipe) -> float:
+    """A smooth hill with its top at a learning rate of 10 ** -2.5 and a dropout of 0.3."""
+    rate, dropout = recipe.train.optimizer.learning_rate, recipe.arguments["dropout"]
+    return 0.9 - 0.1 * abs(math.log10(rate) + 2.5) - 0.2 * abs(dropout - 0.3)
+
+
+class Trainer:
+    """Stands for ``kzoo train`` in a process: writes a run's figures, epoch after epoch, without a network."""
+
+    def __init__(self):
+        self.calls, self.failing, self.dying, self.nan = [], set(), None, set()
+
+    def __call__(self, recipe: Path, out: Path, log: Path, until: int | None) -> int:
+        number = int(recipe.parent.name) if recipe.parent.name.isdigit() else recipe.parent.name
+        done = len(Run(out).metrics()) if out.is_dir() else 0
+        self.calls.append({"number": number, "until": until, "done": done})
+        wanted = kzoo.load_recipe(recipe)
+        if number == self.dying:
+            raise KeyboardInterrupt
+        if number in self.failing:
+            log.write_text("Traceback ...\nkzoo: the loss is nan after epoch 2\n")
+            return 1
+        run = Run(out) if out.is_dir() else Run.create(wanted, wanted.digest(), out)
+        write_text(run.checkpoint("last"), "")
+        for epoch in range(done, until or wanted.train.epochs):
+            value = score(wanted) - 0.1 / (epoch + 1) + 0.001 * wanted.train.seed
+            run.append_metrics({"epoch": epoch, "val_accuracy": math.nan if number in self.nan else value})
+        if (until or wanted.train.epochs) == wanted.train.epochs:
+            environment = {"processor": "none", "cores": 1, "versions": {"kzoo": "0"}}
+            summary = {"seed": wanted.train.seed, "test": {"accuracy": value}, "environment": environment}
+            write_json(out / "summary.json", {**summary, "training": {"val_accuracy": value}})
+        return 0
+
+
+@pytest.fixture
+def trainer(monkeypatch) -> Trainer:
+    trainer = Trainer()
+    monkeypatch.setattr(process, "_run", trainer)
+    return trainer
+
+
+def journal(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+def values(folder: Path) -> list[dict]:
+    return [e["values"] for e in journal(folder) if e["event"] == "start"]
+
+
+def table(folder: Path) -> list[dict]:
+    return list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband", "grid"])
+def test_every_tuner_finds_a_better_recipe(tuner, tmp_path, trainer):
+    # Nine random points come before the Gaussian process, which then stays near the top.
+    winner = kzoo.search(parent(tuner=tuner, max_trials=12), out=tmp_path / "s")
+    rows = table(tmp_path / "s")
+    scores = [float(r["score"]) for r in rows]
+    best = rows[scores.index(max(scores))]
+    assert len(scores) == 12 and max(scores) > scores[0]
+    assert float(best[RATE]) == winner.train.optimizer.learning_rate
+    assert score(winner) == pytest.approx(max(scores) + 0.1 / int(best["epochs"]))
+    if tuner == "bayesian":
+        assert sum(scores[9:]) / 3 > sum(scores[:9]) / 9 + 0.02
+
+
+def test_values_have_their_types_and_stay_in_range(tmp_path, trainer):
+    mixed = {
+        "train.epochs": {"min": 2, "max": 9},
+        RATE: {"min": 1e-4, "max": 1e-2, "log": True},
+        DROPOUT: {"min": 0.0, "max": 0.5, "step": 0.1},
+        BATCH: {"min": 8, "max": 128, "step": 2, "log": True},
+        "arguments.filters": {"choices": [[8, 16], [16, 32, 64]]},
+        "train.ema": {"choices": [None, 0.9]},
+    }
+    kzoo.search(parent(space=mixed, max_trials=25), out=tmp_path / "s")
+    seen = {key: [v[key] for v in values(tmp_path / "s")] for key in mixed}
+    assert all(isinstance(v, int) and 2 <= v <= 9 for v in seen["train.epochs"])
+    assert all(isinstance(v, float) and 1e-4 <= v <= 1e-2 for v in seen[RATE])
+    assert sum(v < 1e-3 for v in seen[RATE]) > 5  # a linear range would put a tenth there
+    assert set(seen[DROPOUT]) == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5}
+    assert all(isinstance(v, int) for v in seen[BATCH]) and set(seen[BATCH]) == {8, 16, 32, 64, 128}
+    assert [8, 16] in seen["arguments.filters"] and [16, 32, 64] in seen["arguments.filters"]
+    assert None in seen["train.ema"] and 0.9 in seen["train.ema"]
+
+
+def test_grid_visits_every_combination_once(tmp_path, trainer):
+    kzoo.search(parent(tuner="grid", space=DISCRETE, max_trials=20), out=tmp_path / "s")
+    points = [tuple(v.values()) for v in values(tmp_path / "s")]
+    assert sorted(points) == [(d, b) for d in (0.0, 0.2, 0.4) for b in (32, 64)]
+
+
+def test_same_seed_same_proposals(tmp_path, trainer):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        kzoo.search(parent(seed=seed), out=tmp_path / name)
+    assert values(tmp_path / "a") == values(tmp_path / "b") != values(tmp_path / "c")
+
+
+def test_failed_trials_are_skipped_and_told(tmp_path, trainer, capsys):
+    trainer.failing, trainer.nan = {1, 4}, {2}
+    kzoo.search(parent(), out=tmp_path / "s")
+    rows = table(tmp_path / "s")
+    assert [r["status"] for r in rows] == ["failed", "failed", "completed", "failed", "completed", "completed"]
+    assert rows[0]["reason"] == "the loss is nan after epoch 2" and "not a finite number" in rows[1]["reason"]
+    assert rows[0]["score"] == "" and (tmp_path / "s/trials/0004/log.txt").is_file()
+    assert "(3 failed)" in (tmp_path / "s/digits-tuned.yaml").read_text()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trial ")]
+    assert len(told) == 6 and "failed: the loss is nan" in told[0] and "best 0." in told[2]
+
+
+def test_a_killed_trial_is_a_failed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_run", lambda *_: -signal.SIGKILL)
+    with pytest.raises(WorkError, match="killed by SIGKILL"):
+        kzoo.search(parent(max_trials=2), out=tmp_path / "s")
+
+
+def test_gives_up_when_the_first_five_fail(tmp_path, trainer):
+    trainer.failing = set(range(1, 100))
+    with pytest.raises(WorkError, match="no trial succeeded; the last: the loss is nan after epoch 2"):
+        kzoo.search(parent(max_trials=50), out=tmp_path / "s")
+    assert [c["number"] for c in trainer.calls] == [1, 2, 3, 4, 5]
+    # When the cause is mended, the same command starts them again.
+    trainer.failing = set()
+    kzoo.search(parent(max_trials=6), out=tmp_path / "s")
+    assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 6
+
+
+def test_a_combination_that_no_recipe_takes_is_a_failed_trial(tmp_path, trainer):
+    space = {
+        "train.gradient_clip.norm": {"choices": [None, 1.0]},
+        "train.gradient_clip.value": {"choices": [None, 1.0]},
+    }
+    kzoo.search(
+        parent(tuner="grid", space={**space, DROPOUT: {"choices": [0.1, 0.2]}}, max_trials=8), out=tmp_path / "s"
+    )
+    failed = [r for r in table(tmp_path / "s") if r["status"] == "failed"]
+    assert len(failed) == 2 and all("takes only one of" in r["reason"] for r in failed)
+
+
+@pytest.mark.parametrize(
+    ("tuner", "trials", "stride"), [("random", 5, 1), ("grid", 6, 1), ("hyperband", 11, 3), ("bayesian", 7, 6)]
+)
+def test_resumed_search_is_the_one_that_was_killed(tuner, trials, stride, tmp_path, trainer):
+    """Cut the journal after an event, as a kill would, and go on: the same trials, none repeated."""
+    # Over one key the Gaussian process begins after three trials.
+    recipe = parent(tuner=tuner, max_trials=trials, space={RATE: SPACE[RATE]} if tuner == "bayesian" else SPACE)
+    recipe = recipe.override({DROPOUT: 0.2})
+    trainer.failing = {2}
+    kzoo.search(recipe, out=tmp_path / "whole")
+    lines = (tmp_path / "whole/journal.jsonl").read_text().splitlines(keepends=True)
+    for kept in range(0, len(lines), stride):
+        cut = tmp_path / f"cut{kept}"
+        shutil.copytree(tmp_path / "whole", cut)
+        write_text(cut / "journal.jsonl", "".join(lines[:kept]))
+        ended = sum('"end"' in line for line in lines[:kept])
+        for trial in range(ended + 1, trials + 1):
+            shutil.rmtree(cut / f"trials/{trial:04d}")
+        trainer.calls.clear()
+        kzoo.search(recipe, out=cut)
+        assert values(cut) == values(tmp_path / "whole")
+        assert [c["number"] for c in trainer.calls] == list(range(ended + 1, trials + 1))
+
+
+def test_interrupted_trial_goes_on_from_its_own_run(tmp_path, trainer):
+    trainer.dying = 3
+    with pytest.raises(KeyboardInterrupt):
+        kzoo.search(parent(), out=tmp_path / "s")
+    assert [r["status"] for r in table(tmp_path / "s")] == ["completed", "completed", "running"]
+    # Four epochs of the trial had been reached.
+    begun = kzoo.load_recipe(tmp_path / "s/trials/0003/recipe.yaml")
+    run = Run.create(begun, begun.digest(), tmp_path / "s/trials/0003/run")
+    write_text(run.checkpoint("last"), "")
+    for epoch in range(4):
+        run.append_metrics({"epoch": epoch, "val_accuracy": 0.5})
+    trainer.dying = None
+    trainer.calls.clear()
+    kzoo.search(parent(), out=tmp_path / "s")
+    assert [(c["number"], c["done"]) for c in trainer.calls] == [(3, 4), (4, 0), (5, 0), (6, 0)]
+
+
+def test_a_half_made_run_starts_again(tmp_path, trainer):
+    """Killed before its first checkpoint, a run has nothing to go on from, and may be unreadable."""
+    trainer.dying = 2
+    with pytest.raises(KeyboardInterrupt):
+        kzoo.search(parent(), out=tmp_path / "s")
+    (tmp_path / "s/trials/0002/run").mkdir()
+    (tmp_path / "s/trials/0002/run/.recipe.77.yaml").write_text("model: cnn_cla")
+    trainer.dying = None
+    kzoo.search(parent(), out=tmp_path / "s")
+    assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 6
+
+
+def test_the_table_follows_the_journal(tmp_path, trainer):
+    kzoo.search(parent(), out=tmp_path / "s")
+    known = table(tmp_path / "s")
+    write_text(tmp_path / "s/trials.csv", "number,status\n6,running\n")  # killed between the two
+    kzoo.search(parent(), out=tmp_path / "s")
+    assert table(tmp_path / "s") == known
+
+
+def test_a_finished_search_can_be_given_more_trials(tmp_path, trainer):
+    kzoo.search(parent(max_trials=3), out=tmp_path / "s")
+    trainer.calls.clear()
+    kzoo.search(parent(max_trials=5), out=tmp_path / "s")
+    assert [c["number"] for c in trainer.calls] == [4, 5]
+
+
+def test_another_recipe_or_space_is_refused(tmp_path, trainer):
+    kzoo.search(parent(), out=tmp_path / "s")
+    for other in (parent().override({"train.epochs": 8}), parent(seed=1), parent(space=DISCRETE)):
+        with pytest.raises(RequestError, match="holds a search of another recipe or space"):
+            kzoo.search(other, out=tmp_path / "s")
+    with pytest.raises(RequestError, match="holds a search already"):
+        kzoo.search(parent(), out=tmp_path / "s", resume=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").write_text("")
+    with pytest.raises(RequestError, match="not empty"):
+        kzoo.search(parent(), out=tmp_path / "other")
+
+
+def test_one_process_searches_in_a_folder(tmp_path, trainer, monkeypatch):
+    def again(*arguments):
+        with pytest.raises(RequestError, match="another process is searching"):
+            kzoo.search(parent(max_trials=1), out=tmp_path / "s")
+        return trainer(*arguments)
+
+    monkeypatch.setattr(process, "_run", again)
+    kzoo.search(parent(max_trials=1), out=tmp_path / "s")
+
+
+def test_hyperband_goes_on_from_the_parents_run(tmp_path, trainer):
+    # Nine epochs by a factor of three: rungs of 1, 3 and 9 epochs; the first bracket has 9, 3 and 1 trials.
+    kzoo.search(parent(tuner="hyperband", max_trials=13, min_epochs=1, factor=3), out=tmp_path / "s")
+    assert [c["until"] for c in trainer.calls] == [1] * 9 + [3] * 3 + [9]
+    assert [c["done"] for c in trainer.calls] == [0] * 9 + [1] * 3 + [3]
+    rows = table(tmp_path / "s")
+    scores = [float(r["score"]) for r in rows]
+    rates = {r[RATE] for r, s in zip(rows, scores, strict=True) if s in sorted(scores[:9])[-3:]}
+    assert {r[RATE] for r in rows[9:12]} == rates  # the best three are promoted
+    # The whole schedule is that of the parent, so the trial's recipe keeps its epochs.
+    assert kzoo.load_recipe(tmp_path / "s/trials/0001/recipe.yaml").train.epochs == 9
+    assert [r["epochs"] for r in rows] == ["1"] * 9 + ["3"] * 3 + ["9"]
+    assert not list((tmp_path / "s").glob("trials/*/run.partial"))
+
+
+def test_hyperband_promotes_in_spite_of_failures(tmp_path, trainer):
+    trainer.failing = {2, 3, 5, 7, 8}
+    kzoo.search(parent(tuner="hyperband", max_trials=18, min_epochs=1), out=tmp_path / "s")
+    assert [c["until"] for c in trainer.calls] == [1] * 14 + [3] * 3 + [9]
+
+
+def test_hyperbands_first_rung_has_min_epochs(tmp_path, trainer):
+    kzoo.search(parent(tuner="hyperband", max_trials=8, min_epochs=2), out=tmp_path / "s")
+    assert min(c["until"] for c in trainer.calls) == 3  # 9, 3, and 1 would be below
+
+
+def test_an_objective_may_go_down(tmp_path, trainer):
+    winner = kzoo.search(parent(direction="min"), out=tmp_path / "s")
+    worst = min(table(tmp_path / "s"), key=lambda r: float(r["score"]))
+    assert winner.train.optimizer.learning_rate == float(worst[RATE])
+
+
+def test_an_unknown_objective_ends_the_search_at_once(tmp_path, trainer):
+    with pytest.raises(RequestError, match="'val_acuracy' is not among .* did you mean 'val_accuracy'"):
+        kzoo.search(parent(objective="val_acuracy"), out=tmp_path / "s")
+    assert len(trainer.calls) == 1
+
+
+def test_the_winner_is_a_recipe_like_any_other(tmp_path, trainer):
+    recipe = parent()
+    winner = kzoo.search(recipe, out=tmp_path / "s")
+    path = tmp_path / "s/digits-tuned.yaml"
+    state = json.loads((tmp_path / "s/search.json").read_text())
+    assert winner == kzoo.load_recipe(path) and winner.name == "digits-tuned"
+    assert winner.digest() == recipe.override(state["winner"]["values"]).digest() != recipe.digest()
+    assert set(configs.parse(path.read_text(), "winner")) == {"model", "arguments", "data", "train"}
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    for told in ("random", "6 trials", "val_accuracy", "seed 0", "cnn_classifier/digits", recipe.digest()):
+        assert told in header
+
+
+def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, capsys):
+    recipe = parent().override({DROPOUT: 0.0})
+    winner = kzoo.search(recipe, out=tmp_path / "s", retrain=3)
+    result, said = winner.results[0], capsys.readouterr().err
+    expected = [score(winner) - 0.1 / 9 + 0.001 * seed for seed in range(3)]
+    assert (result["metric"], result["seeds"]) == ("test_accuracy", [0, 1, 2])
+    assert result["mean"] == pytest.approx(expected[1]) and result["std"] == pytest.approx(0.001)
+    retrained = json.loads((tmp_path / "s/search.json").read_text())["retrained"]
+    assert retrained["parent"]["mean"] == pytest.approx(score(recipe) - 0.1 / 9 + 0.001)
+    assert "winner  test_accuracy" in said and "parent  test_accuracy" in said
+    # Once more costs nothing and keeps the results, also without asking for them.
+    trainer.calls.clear()
+    assert kzoo.search(recipe, out=tmp_path / "s", retrain=3).results[0]["mean"] == result["mean"]
+    assert kzoo.search(recipe, out=tmp_path / "s").results[0]["mean"] == result["mean"]
+    assert not trainer.calls
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"space": {}}, "has no search.space; its form is"),
+        ({"tuner": "hyperband", "space": {"train.epochs": {"min": 2, "max": 4}}}, "hyperband sets the epochs"),
+        ({"tuner": "hyperband", "min_epochs": 10}, "more than the 9 of train.epochs"),
+        ({"space": {BATCH: {"min": 8.5, "max": 64}}}, "data.batch_size"),
+        ({"space": {BATCH: {"choices": [32, "many"]}}}, "data.batch_size"),
+        ({"space": {BATCH: {"min": 8, "max": 64, "step": 0}}}, "must be above 0"),
+        ({"space": {BATCH: {"min": 8, "max": 64, "step": 1, "log": True}}}, "must be above 1"),
+    ],
+)
+def test_wrong_requests_are_refused_before_anything_starts(settings, told, tmp_path, trainer):
+    with pytest.raises(RequestError, match=told):
+        kzoo.search(parent(**settings), out=tmp_path / "s")
+    assert not trainer.calls and not (tmp_path / "s").exists()
+
+
+def test_workers_come_later(tmp_path):
+    with pytest.raises(RequestError, match="one trial at a time"):
+        kzoo.search(parent(), out=tmp_path / "s", workers=2)
+
+
+def test_dry_run_describes_and_trains_nothing(trainer):
+    from kzoo.search import dry_run
+
+    told = dry_run(parent(space=DISCRETE, tuner="grid"))
+    assert told["combinations"] == 6 and len(told["samples"]) == 3 and not trainer.calls
+    assert (told["objective"], told["direction"]) == ("val_accuracy", "max")
+    assert dry_run(parent())["combinations"] is None
+    assert dry_run(parent(tuner="hyperband", min_epochs=1))["sweep"] == 9 + 3 + 1 + 5 + 2 + 3
+
+
+def test_importing_the_search_is_light():
+    code = "import sys, kzoo.search; sys.exit('tensorflow' in sys.modules or 'keras_tuner' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+TINY = {
+    "arguments.filters": [4, 8],
+    "arguments.blocks_per_stage": 1,
+    "train.epochs": 2,
+    "search": {"max_trials": 2, "space": {RATE: {"min": 1e-3, "max": 1e-2, "log": True}}},
+}
+
+
+@pytest.mark.slow
+def test_real_trials_in_real_processes(tmp_path, command):
+    """Two trials and a re-training; the winner's file then trains to the same figures at once and in two rungs."""
+    recipe = kzoo.load_recipe("cnn_classifier/digits", TINY)
+    winner = kzoo.search(recipe, out=tmp_path / "s", retrain=1)
+    assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 2
+    assert 0 < winner.results[0]["mean"] <= 1 and winner.results[0]["std"] is None
+    trained = command("train", tmp_path / "s/digits-tuned.yaml", "--out", tmp_path / "run", "--quiet")
+    assert trained.code == 0 and Run(tmp_path / "run").summary["recipe"] == "digits-tuned"
+    # A rung of hyperband, promoted: the copied run is taken up where it stopped.
+    first, promoted = tmp_path / "rungs/0001", tmp_path / "rungs/0002"
+    first.mkdir(parents=True)
+    assert process.train(first, winner, 1) == ""
+    process.inherit(first / "run", promoted / "run")
+    assert process.train(promoted, winner, None) == ""
+    straight = Run(tmp_path / "run").metrics()
+    columns = [k for k in straight[0] if k != "seconds"]
+    assert [[r[k] for k in columns] for r in Run(promoted / "run").metrics()] == [
+        [r[k] for k in columns] for r in straight
+    ]
+
+
+@pytest.mark.slow
+def test_a_search_killed_in_mid_trial_goes_on(tmp_path):
+    settings = {**TINY, "train.epochs": 12}
+    write_text(tmp_path / "digits.yaml", kzoo.load_recipe("cnn_classifier/digits", settings).dump(resolved=False))
+    code = "import sys, kzoo; kzoo.search(sys.argv[1], out=sys.argv[2])"
+    started = subprocess.Popen([sys.executable, "-c", code, tmp_path / "digits.yaml", tmp_path / "s"])
+    run = tmp_path / "s/trials/0002/run"
+    while not (run / "checkpoints/last.npz").is_file():
+        assert started.poll() is None
+        time.sleep(0.05)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    first = table(tmp_path / "s")[0]
+    # The training dies with its search, in the middle.
+    process._await_end(run)
+    reached = len(Run(run).metrics())
+    assert 1 <= reached < 12 and Run(run).summary is None
+    checkpoint = os.stat(run / "recipe.yaml").st_mtime_ns
+    winner = kzoo.search(tmp_path / "digits.yaml", out=tmp_path / "s")
+    rows = table(tmp_path / "s")
+    assert rows[0] == first and [r["epochs"] for r in rows] == ["12", "12"]
+    assert os.stat(run / "recipe.yaml").st_mtime_ns == checkpoint  # the same run, not one that started again
+    assert winner.train.optimizer.learning_rate in [float(r[RATE]) for r in rows]
