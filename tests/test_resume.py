@@ -91,7 +91,7 @@ def test_kill_9_and_ctrl_c_in_mid_training_then_resume_by_command(whole, tmp_pat
             time.sleep(0.01)
         process.send_signal(how)
         error = process.communicate(timeout=60)[1]
-        # A training this small may have ended before the signal came; then there is nothing to resume, which is no failure.
+        # A training this small may have ended before the signal came; then it simply ended, which is no failure.
         if how is signal.SIGINT and process.returncode == 1:
             assert "interrupted" in error and "Traceback" not in error
     done = command("train", "--resume", folder)

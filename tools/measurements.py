@@ -1,0 +1,27 @@
+"""Figures that benchmarks write and RESULTS.md is made of: one JSON file each, in ``tools/measurements/``."""
+
+import json
+from pathlib import Path
+
+from kzoo.run import environment, now, write_json
+
+FOLDER = Path(__file__).parent / "measurements"
+
+
+def save(name: str, command: str, figures: dict) -> None:
+    """Record a benchmark's figures with its command, versions, hardware and date."""
+    machine = environment()
+    FOLDER.mkdir(exist_ok=True)
+    record = {
+        "command": command,
+        "date": now()[:10],
+        "hardware": f"{machine['processor']}, {machine['cores']} cores",
+        "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
+        "figures": figures,
+    }
+    write_json(FOLDER / f"{name}.json", record)
+
+
+def load() -> dict[str, dict]:
+    """All records by name."""
+    return {p.stem: json.loads(p.read_text("utf-8")) for p in sorted(FOLDER.glob("*.json"))}

@@ -1,0 +1,70 @@
+"""Write RESULTS.md from what was measured: the recipes' recorded results and the benchmarks' records.
+
+python tools/results.py          writes it
+python tools/results.py --check  fails where it is not what would be written
+"""
+
+import sys
+from pathlib import Path
+
+from measurements import load
+
+import kzoo
+
+TARGET = Path(__file__).resolve().parents[1] / "RESULTS.md"
+NOTES = {
+    "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
+}
+
+
+def main() -> None:
+    text = "\n".join(["# Results", "", "Written by `python tools/results.py`; not edited by hand.", "", *body()]) + "\n"
+    if "--check" in sys.argv:
+        sys.exit(0 if TARGET.read_text("utf-8") == text else "RESULTS.md is stale: run python tools/results.py")
+    TARGET.write_text(text, "utf-8")
+
+
+def body() -> list[str]:
+    return [*recipes(), *(line for name, record in load().items() for line in benchmark(name, record))]
+
+
+def recipes() -> list[str]:
+    """One row for each recorded result, and the notes that belong to its data."""
+    lines = [
+        "## Recipes",
+        "",
+        "| recipe | metric | mean | std | each seed | minutes a seed | hardware | date |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    notes, commands = [], []
+    for name in kzoo.list_recipes():
+        recipe = kzoo.load_recipe(name)
+        for r in recipe.results:
+            spread = "" if r["std"] is None else f"{r['std']:.2%}"
+            each = ", ".join(f"{v:.2%}" for v in r["values"])
+            cells = [f"`{name}`", r["metric"], f"{r['mean']:.2%}", spread, each, r["minutes"], r["hardware"], r["date"]]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+            notes += [NOTES[recipe.data.source]] if recipe.data.source in NOTES else []
+            commands.append(f"    {r['command']}")
+    return [*lines, "", *dict.fromkeys(notes), "", "Minutes are wall time of the whole process.", "", *commands, ""]
+
+
+def benchmark(name: str, record: dict) -> list[str]:
+    """A table of a benchmark's figures, whatever its columns are."""
+    rows = {k: flat(v) for k, v in record["figures"].items()}
+    columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+    lines = [f"## {name.capitalize()}", "", f"`{record['command']}`, {record['hardware']}, {record['date']}", ""]
+    lines += ["| | " + " | ".join(c.replace("_", " ") for c in columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for name, row in rows.items()]
+    return [*lines, ""]
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    found = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key} ") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+if __name__ == "__main__":
+    main()
