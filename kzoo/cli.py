@@ -214,15 +214,23 @@ def search(
     out: Out = None,
     resume: Annotated[bool, typer.Option(help="Go on with the search that --out holds.")] = True,
     retrain: Annotated[int, typer.Option(min=0, help="Train winner and parent anew over this many seeds.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 1,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Show the space and three samples; train nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Search a better recipe over the recipe's search space."""
     from kzoo import recipe as recipes
+    from kzoo.search import dry_run
     from kzoo.search import search as look
 
-    winner = look(recipes.load(recipe, sets or ()), out=out, resume=resume, retrain=retrain)
+    parent = recipes.load(recipe, sets or ())
+    if dry:
+        plan = dry_run(parent)
+        print(json.dumps(plan, indent=1) if as_json else configs.dump(plan).rstrip())
+        return
+    winner = look(parent, out=out, workers=workers, resume=resume, retrain=retrain)
     if as_json:
         _print_json({"recipe": winner.name, **winner.values()})
     else:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_train_evaluate_predict_report(command, pictures, tmp_path):
     assert "0.png" in command("predict", folder, pictures / "0.png").out
 
     page = command("report", folder).out.strip()
-    text = open(page).read()
+    text = Path(page).read_text()
     assert "cnn_classifier" in text and text.count("data:image/png;base64") == 3
     assert "src='http" not in text
 

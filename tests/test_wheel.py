@@ -42,11 +42,12 @@ def test_a_clean_environment_trains_the_embedded_default(wheel, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", str(wheel)], check=True)
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    train = [str(python.with_name("kzoo")), "train", "cnn_classifier/digits", "--out", "run", "--json"]
-    done = subprocess.run(train, cwd=tmp_path, env=env, capture_output=True, text=True)
+    zoo = str(python.with_name("kzoo"))
+
+    def run(*arguments):
+        return subprocess.run([zoo, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    done = run("train", "cnn_classifier/digits", "--out", "run", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["test"]["accuracy"] > 0.97
-    listed = subprocess.run(
-        [str(python.with_name("kzoo")), "list"], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert "digits" in listed.stdout
+    assert "digits" in run("list").stdout

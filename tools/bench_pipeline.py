@@ -48,10 +48,10 @@ def main() -> None:
             rows[name].append(measure(dataset))
     found = {
         name: {
-            "images_per_second": round(max(r[0] for r in r_)),
-            "cpu_us": round(statistics.median(r[1] for r in r_), 1),
+            "images_per_second": round(statistics.median(speed for speed, _ in measured)),
+            "cpu_us": round(statistics.median(used for _, used in measured), 1),
         }
-        for name, r_ in rows.items()
+        for name, measured in rows.items()
     }
     consumed = consumption()
     found["network of cnn_classifier/cifar10"] = {"images_per_second": round(consumed)}
