@@ -319,7 +319,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KzooError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt as error:
-        _fail(error, 1, "interrupted; what the last checkpoint holds is kept")
+        _fail(error, 1, "interrupted; the last checkpoint is kept")
     except Exception as error:
         # typer's and click's own usage errors know how to show themselves and carry their exit code
         if hasattr(error, "exit_code") and hasattr(error, "show"):

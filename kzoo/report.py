@@ -21,7 +21,7 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
 
     Args:
         run: A run or its folder.
-        out: The HTML file; default ``report.html`` in the run's folder.
+        out: The HTML file, or a folder for it; default: the run's folder.
 
     Returns:
         The file's path.
@@ -48,7 +48,9 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
     parts.append(_table("environment", {**machine.pop("versions", {}), **machine}))
     title = html.escape(str(run.path.name))
     page = f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>{''.join(parts)}\n"
-    path = Path(out) if out else run.path / "report.html"
+    path = Path(out or run.path)
+    if path.suffix != ".html":
+        path = path / "report.html"
     write_text(path, page)
     return path
 

@@ -84,7 +84,11 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
         _save_samples(run, task.samples())
         size = f"{model.count_params():,} parameters"
         console.say(f"{task.recipe.model}, {size}, {task.recipe.arguments.get('dtype_policy', 'float32')}: {run.path}")
-        figures = task.fit(model, run, until)
+        try:
+            figures = task.fit(model, run, until)
+        except KeyboardInterrupt:
+            console.say(f"go on with: kzoo train --resume {run.path}")
+            raise
         if figures is not None:
             _finish(run, task, model, figures)
     return run

@@ -16,8 +16,9 @@ FOUNDATION = {"errors", "_version", "configs", "quiet", "console", "registry", "
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
 ALLOWED = {
     "cli": VERBS | FOUNDATION,
-    **{verb: {"tasks", "evaluate", "train", "tuner", "runtimes"} | FOUNDATION for verb in VERBS},
-    "tuner": FOUNDATION | {"tasks"},
+    **{verb: {"tasks", "evaluate", "process", "runtimes", "tuner"} | FOUNDATION for verb in VERBS},
+    "tuner": FOUNDATION,
+    "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data"} | FOUNDATION,
     "data": {"data", "errors", "console"},
     "models": {"registry"},

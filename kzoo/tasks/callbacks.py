@@ -34,7 +34,7 @@ class Averaging(keras.callbacks.Callback):
 
 
 class Best(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch, and stops when there was none for long enough.
+    """Keeps the weights of the best epoch, the later one of equals, and stops when none was better for long enough.
 
     Attributes:
         best: The best value so far; None before the first.
@@ -45,16 +45,18 @@ class Best(keras.callbacks.Callback):
         super().__init__()
         self.run, self.monitor, self.averaging = run, monitor, averaging
         self.patience, self.min_delta = patience, min_delta
-        self.best, self.epoch, self.waited = None, 0, 0
+        self.state = {"best": None, "epoch": 0, "mark": None, "waited": 0}
 
     @property
     def state(self) -> dict:
         """What a checkpoint keeps."""
-        return {"best": self.best, "epoch": self.epoch, "waited": self.waited}
+        return {"best": self.best, "epoch": self.epoch, "mark": self.mark, "waited": self.waited}
 
     @state.setter
     def state(self, values: dict) -> None:
-        self.best, self.epoch, self.waited = values["best"], values["epoch"], values["waited"]
+        self.best, self.epoch = values["best"], values["epoch"]
+        # What patience compares with: the value of the last epoch that was better by more than min_delta.
+        self.mark, self.waited = values["mark"], values["waited"]
 
     def on_epoch_end(self, epoch, logs=None):
         """Compare the monitored figure with the best."""
@@ -63,12 +65,14 @@ class Best(keras.callbacks.Callback):
             known = ", ".join(sorted(k for k in logs or {}))
             raise WorkError(f"train.monitor {self.monitor!r} is not among the figures of an epoch: {known}")
         value, sign = float(value), 1 if higher_is_better(self.monitor) else -1
-        if self.best is None or sign * (value - self.best) > self.min_delta:
-            self.best, self.epoch, self.waited = value, epoch + 1, 0
+        # Of equals the later one: its learning rate is lower, and on a small validation part ties are common.
+        if self.best is None or sign * (value - self.best) >= 0:
+            self.best, self.epoch = value, epoch + 1
             self._save(epoch)
+        if self.mark is None or sign * (value - self.mark) > self.min_delta:
+            self.mark, self.waited = value, 0
         else:
             self.waited += 1
-        # A resumed training that had stopped already must stop again.
         if self.patience is not None and self.waited >= self.patience:
             self.model.stop_training = True
 
