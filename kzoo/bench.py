@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import registry
+from kzoo.build import build
 from kzoo.errors import RequestError
 from kzoo.quiet import import_keras
 from kzoo.run import Run, environment
@@ -79,7 +80,7 @@ def bench(
         raise RequestError("bench takes batch sizes of at least 1 and a time above 0 seconds")
     name, arguments, weights = _subject(name_or_run, arguments)
     keras = import_keras()
-    model = registry.build(name, weights=weights, **arguments)
+    model = build(name, weights=weights, **arguments)
     call = _compiled(keras, model)
     timings = tuple(_time(call, model, size, seconds) for size in batch_sizes)
     return Bench(name, arguments, model.count_params(), _flops(keras, model), timings, environment())

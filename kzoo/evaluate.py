@@ -4,6 +4,7 @@ import glob
 from pathlib import Path
 from typing import Any
 
+from kzoo.build import build
 from kzoo.errors import RequestError
 from kzoo.quiet import import_keras
 from kzoo.run import Run, write_json
@@ -76,9 +77,9 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     inputs = expand(inputs)
     weights, card = run.weights, run.card
     import_keras()
-    from kzoo import registry, tasks
+    from kzoo import tasks
 
-    model = registry.build(card["model"], weights=weights, **card["arguments"])
+    model = build(card["model"], weights=weights, **card["arguments"])
     return tasks.open_answers(card).answer(model, inputs, **options)
 
 

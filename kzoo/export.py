@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import console, registry, runtimes
+from kzoo import console, runtimes
+from kzoo.build import build
 from kzoo.errors import RequestError, WorkError, nearest
 from kzoo.quiet import import_keras
 from kzoo.run import Run, environment, now, read_json, sha256, write_json, write_text
@@ -230,7 +231,7 @@ def _write(folder: Path, card: dict, checkpoint: Path, samples: dict, formats: t
     from kzoo import tasks
 
     with keras.device("cpu:0"), _hushed():
-        model = registry.build(card["model"], weights=checkpoint, **card["arguments"])
+        model = build(card["model"], weights=checkpoint, **card["arguments"])
         answers = tasks.open_answers(card)
         signatures = answers.signatures(model, samples) if "saved_model" in formats else {}
         inputs, expected = _record(model, answers.network_inputs(samples), signatures)

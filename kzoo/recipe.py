@@ -199,7 +199,7 @@ class Recipe(Settings):
     @property
     def task(self) -> str:
         """The task of the recipe's model."""
-        return registry._lookup(self.model).task
+        return registry.find(self.model).task
 
     def values(self) -> dict:
         """The recipe as plain values, defaults included, tuples as lists."""
@@ -255,7 +255,7 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
     """
     if not isinstance(values, dict) or not isinstance(values.get("model"), str):
         raise RequestError(f"{origin}: a recipe starts with 'model: <name>'; `kzoo list` shows the names")
-    task = registry._lookup(values["model"]).task
+    task = registry.find(values["model"]).task
     kind = importlib.import_module(f"kzoo.tasks.{task}.settings").Recipe
     try:
         recipe = kind.model_validate_json(json.dumps(values, default=list))
@@ -320,7 +320,7 @@ def _check_tunable(recipe: Recipe, key: str) -> None:
     """A search space may name only keys that an override could set."""
     head, _, rest = key.partition(".")
     if head == "arguments":
-        known = [p.name for p in registry._lookup(recipe.model).parameters]
+        known = [p.name for p in registry.find(recipe.model).parameters]
         if rest not in known:
             raise RequestError(f"search.space: {recipe.model} has no argument {rest!r}{nearest(rest, known)}")
         return

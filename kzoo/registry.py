@@ -112,7 +112,7 @@ def info(name: str) -> ModelInfo:
     Raises:
         RequestError: No such model; the message names the nearest.
     """
-    known = _lookup(name)
+    known = find(name)
     recipes = configs.list_recipes(name)
     results = []
     for recipe in recipes:
@@ -121,32 +121,29 @@ def info(name: str) -> ModelInfo:
     return ModelInfo(**{**known.__dict__, "recipes": tuple(recipes), "results": tuple(results)})
 
 
-def build(name: str, *, weights: str | Path | None = None, **arguments):
-    """Build a model by its name.
-
-    Args:
-        name: A name from `list_models`.
-        weights: A run folder, or a ``.keras``, ``.h5`` or ``.weights.h5`` file of the same network; None for random
-            initial weights.
-        **arguments: The builder's own arguments; see `info`.
-
-    Returns:
-        An uncompiled ``keras.Model`` whose inputs and outputs are named.
+def find(name: str) -> ModelInfo:
+    """What a builder's source says of its model, without the recipes.
 
     Raises:
-        RequestError: Unknown name, unknown or ill-typed argument, or weights that do not fit.
+        RequestError: No such model; the message names the nearest.
     """
-    arguments = check_arguments(name, arguments)
-    builder = _import_builder(name)
-    try:
-        model = builder(**arguments)
-    except ValueError as error:
-        raise RequestError(f"{name}: {error}") from error
-    if weights is not None:
-        from kzoo.weights import load_into
+    catalogue = _catalogue()
+    if name not in catalogue:
+        raise RequestError(f"no model is called {name!r}{nearest(name, catalogue)}")
+    return catalogue[name]
 
-        load_into(model, weights)
-    return model
+
+def builder_of(name: str) -> Callable:
+    """Import Keras and the model's module, and return its builder function.
+
+    Raises:
+        RequestError: No such model.
+    """
+    module = find(name).module
+    import_keras()
+    if name not in _builders:
+        importlib.import_module(module)
+    return _builders[name]
 
 
 def check_arguments(name: str, arguments: dict) -> dict:
@@ -164,7 +161,7 @@ def check_arguments(name: str, arguments: dict) -> dict:
     """
     import pydantic
 
-    known = {p.name: p for p in _lookup(name).parameters}
+    known = {p.name: p for p in find(name).parameters}
     checked = {}
     for key, value in arguments.items():
         if key not in known:
@@ -180,21 +177,6 @@ def check_arguments(name: str, arguments: dict) -> dict:
     if missing:
         raise RequestError(f"{name} needs the argument {missing[0]!r} ({known[missing[0]].type})")
     return checked
-
-
-def _lookup(name: str) -> ModelInfo:
-    catalogue = _catalogue()
-    if name not in catalogue:
-        raise RequestError(f"no model is called {name!r}{nearest(name, catalogue)}")
-    return catalogue[name]
-
-
-def _import_builder(name: str) -> Callable:
-    module = _lookup(name).module
-    import_keras()
-    if name not in _builders:
-        importlib.import_module(module)
-    return _builders[name]
 
 
 @functools.cache

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo import registry
 from kzoo.errors import RequestError
-from kzoo.run import Run, atomic, read_json
+from kzoo.run import Run, atomic
 
 _DOCUMENT = "document"
 
@@ -74,28 +73,6 @@ def load_checkpoint(path: Path, model, optimizer=None) -> dict:
     for (_, variable), value in zip(wanted, values, strict=True):
         variable.assign(value)
     return document
-
-
-def load(path: str | Path):
-    """Load a model from a run folder or from an artefact of the zoo, without running code that the file brings.
-
-    Args:
-        path: A run folder, or a ``.keras``, ``.h5`` or ``.weights.h5`` file that `kzoo.export` or `kzoo.train` wrote,
-            with the ``model.json`` that was written beside it.
-
-    Returns:
-        An uncompiled float32 ``keras.Model`` with the weights.
-
-    Raises:
-        RequestError: The path is neither, or its arrays do not fit the model that it names.
-    """
-    path = Path(path)
-    card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
-    if not path.exists():
-        raise RequestError(f"there is no file {path}")
-    if card is None:
-        raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
-    return registry.build(card["model"], weights=path, **card["arguments"])
 
 
 def load_into(model, source: str | Path) -> None:

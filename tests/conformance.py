@@ -62,10 +62,10 @@ class Conformance:
 
     def test_signature_read_from_source_is_the_signature(self):
         known = kzoo.info(self.model)
-        real = inspect.signature(registry._import_builder(self.model)).parameters
+        real = inspect.signature(registry.builder_of(self.model)).parameters
         assert [p.name for p in known.parameters] == list(real)
         assert [p.default for p in known.parameters] == [p.default for p in real.values()]
-        assert known.task == registry._import_builder(self.model).kzoo_task
+        assert known.task == registry.builder_of(self.model).kzoo_task
 
     def test_declared_parameter_count_is_that_of_the_default_network(self):
         assert kzoo.build(self.model).count_params() == kzoo.info(self.model).parameter_count

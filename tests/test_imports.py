@@ -11,7 +11,19 @@ import kzoo
 
 PACKAGE = Path(kzoo.__file__).parent
 VERBS = {"train", "evaluate", "search", "export", "bench", "report"}
-FOUNDATION = {"errors", "_version", "configs", "quiet", "console", "registry", "recipe", "run", "weights", "allocator"}
+FOUNDATION = {
+    "errors",
+    "_version",
+    "configs",
+    "quiet",
+    "console",
+    "registry",
+    "recipe",
+    "run",
+    "weights",
+    "allocator",
+    "build",
+}
 
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
 ALLOWED = {
@@ -22,10 +34,11 @@ ALLOWED = {
     "tasks": {"tasks", "data"} | FOUNDATION,
     "data": {"data", "errors", "console"},
     "models": {"registry"},
-    "weights": {"registry", "run", "errors"},
+    "build": {"registry", "weights", "run", "errors"},
+    "weights": {"run", "errors"},
     "run": {"recipe", "configs", "errors", "_version"},
     "recipe": {"registry", "configs", "errors"},
-    "registry": {"configs", "errors", "quiet", "weights"},
+    "registry": {"configs", "errors", "quiet"},
     "configs": {"errors"},
     "__main__": {"cli"},
     "__init__": {"_version"},

@@ -58,7 +58,7 @@ def test_registering_a_name_twice_is_an_error():
     def mlp_classifier() -> None:
         """Another function of that name."""
 
-    registry._import_builder("mlp_classifier")
+    registry.builder_of("mlp_classifier")
     with pytest.raises(kzoo.RequestError, match=r"registered already, by kzoo\.models"):
         kzoo.register(task="classification")(mlp_classifier)
 

@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from kzoo.data.images import Reading
-
 
 def decode(encoded, channels: int | None = None):
     """Decode a JPEG, PNG, BMP or GIF (its first frame) to uint8 (height, width, channels); works inside a graph."""
@@ -39,8 +37,14 @@ def resize(pixels, size: tuple[int, int], fit: str = "stretch"):
     return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)
 
 
-def image(encoded: bytes, reading: Reading):
+def image(encoded: bytes, size: tuple[int, int] | None, channels: int | None, fit: str):
     """Decode bytes outside a graph.
+
+    Args:
+        encoded: The file's content.
+        size: Height and width to bring it to; None keeps its own.
+        channels: 1 or 3; None keeps its own, and takes 3 for what is neither.
+        fit: See `resize`.
 
     Returns:
         uint8 array (height, width, channels).
@@ -49,11 +53,11 @@ def image(encoded: bytes, reading: Reading):
         ValueError: The bytes are no image that TensorFlow can decode.
     """
     try:
-        pixels = decode(encoded, reading.channels)
+        pixels = decode(encoded, channels)
         if pixels.shape[-1] not in (1, 3):
             pixels = decode(encoded, 3)
-        if reading.size is not None and tuple(pixels.shape[:2]) != tuple(reading.size):
-            pixels = resize(pixels, reading.size, reading.fit)
+        if size is not None and tuple(pixels.shape[:2]) != tuple(size):
+            pixels = resize(pixels, size, fit)
     except tf.errors.OpError as error:
         raise ValueError(error.message) from None
     return pixels.numpy()

@@ -160,7 +160,7 @@ class Reader:
         from kzoo.data import decode
 
         try:
-            return decode.image(Path(path).read_bytes(), self.reading)
+            return decode.image(Path(path).read_bytes(), self.reading.size, self.reading.channels, self.reading.fit)
         except (ValueError, OSError) as error:
             reason = str(error).partition("\n")[0]
             if self.reading.on_corrupt == "stop":

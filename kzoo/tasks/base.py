@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import registry
+from kzoo.build import build
 from kzoo.recipe import Recipe
 from kzoo.run import Run
 
@@ -78,7 +78,7 @@ class Task(abc.ABC):
         arguments = dict(self.recipe.arguments)
         if dtype_policy is not None:
             arguments["dtype_policy"] = dtype_policy
-        return registry.build(self.recipe.model, **arguments)
+        return build(self.recipe.model, **arguments)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.data import decode
-from kzoo.data.images import Reading
 from kzoo.errors import RequestError
 from kzoo.tasks import base
 
@@ -94,7 +93,6 @@ class Answers(base.Answers):
 
     def _read(self, given) -> np.ndarray:
         """One input as uint8 of the network's size."""
-        reading = Reading(size=self.size, channels=self.channels, fit=self.how["fit"])
         if isinstance(given, np.ndarray):
             if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != self.channels:
                 raise RequestError(
@@ -103,7 +101,8 @@ class Answers(base.Answers):
             return decode.resize(given, self.size, self.how["fit"]).numpy()
         name = "an encoded image" if isinstance(given, bytes) else str(given)
         try:
-            return decode.image(given if isinstance(given, bytes) else Path(given).read_bytes(), reading)
+            encoded = given if isinstance(given, bytes) else Path(given).read_bytes()
+            return decode.image(encoded, self.size, self.channels, self.how["fit"])
         except OSError as error:
             raise RequestError(f"{name} cannot be read: {error.strerror}") from None
         except ValueError as error:

@@ -1,0 +1,58 @@
+"""Names and files to models."""
+
+from pathlib import Path
+
+from kzoo import registry, weights
+from kzoo.errors import RequestError
+from kzoo.run import Run, read_json
+
+# `build` has an argument of that name.
+_load_into = weights.load_into
+
+
+def build(name: str, *, weights: str | Path | None = None, **arguments):
+    """Build a model by its name.
+
+    Args:
+        name: A name from `kzoo.list_models`.
+        weights: A run folder, or a ``.keras``, ``.h5``, ``.weights.h5`` or checkpoint file of the same network; None
+            for random initial weights.
+        **arguments: The builder's own arguments; see `kzoo.info`.
+
+    Returns:
+        An uncompiled ``keras.Model`` whose inputs and outputs are named.
+
+    Raises:
+        RequestError: Unknown name, unknown or ill-typed argument, or weights that do not fit.
+    """
+    arguments = registry.check_arguments(name, arguments)
+    builder = registry.builder_of(name)
+    try:
+        model = builder(**arguments)
+    except ValueError as error:
+        raise RequestError(f"{name}: {error}") from error
+    if weights is not None:
+        _load_into(model, weights)
+    return model
+
+
+def load(path: str | Path):
+    """Load a model from a run folder or from an artefact of the zoo, without running code that the file brings.
+
+    Args:
+        path: A run folder, or a ``.keras``, ``.h5`` or ``.weights.h5`` file that `kzoo.export` or `kzoo.train` wrote,
+            with the ``model.json`` that was written beside it.
+
+    Returns:
+        An uncompiled float32 ``keras.Model`` with the weights.
+
+    Raises:
+        RequestError: The path is neither, or its arrays do not fit the model that it names.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RequestError(f"there is no file {path}")
+    card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
+    if card is None:
+        raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
+    return build(card["model"], weights=path, **card["arguments"])
