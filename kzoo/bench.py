@@ -76,8 +76,8 @@ def bench(
     Raises:
         RequestError: There is no such model or run, or a batch size is below 1.
     """
-    if not batch_sizes or min(batch_sizes) < 1 or seconds <= 0:
-        raise RequestError("bench takes batch sizes of at least 1 and a time above 0 seconds")
+    if not batch_sizes or min(batch_sizes) < 1 or not 0 < seconds < 3600:
+        raise RequestError("bench takes batch sizes of at least 1 and a time above 0 and below 3600 seconds")
     name, arguments, weights = _subject(name_or_run, arguments)
     keras = import_keras()
     model = build(name, weights=weights, **arguments)
@@ -87,7 +87,7 @@ def bench(
 
 
 def _subject(given: str | Path | Run, arguments: dict) -> tuple[str, dict, Path | None]:
-    if isinstance(given, Run) or Path(given).is_dir():
+    if isinstance(given, Run) or (str(given) not in registry.list_models() and Path(given).is_dir()):
         if arguments:
             raise RequestError("a run's arguments are those it was trained with; give a model's name to bench others")
         run = given if isinstance(given, Run) else Run(given)

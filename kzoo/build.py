@@ -53,6 +53,6 @@ def load(path: str | Path):
     if not path.exists():
         raise RequestError(f"there is no file {path}")
     card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
-    if card is None:
+    if not isinstance(card, dict) or not {"model", "arguments"} <= set(card):
         raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
     return build(card["model"], weights=path, **card["arguments"])

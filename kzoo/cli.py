@@ -111,7 +111,8 @@ def info(
         print(f"recipe {recipe}")
         for r in known.results:
             if r["recipe"] == recipe:
-                print("  {metric} {mean} +- {std} over seeds {seeds}, {hardware}, {date}".format(**r))
+                spread = "" if r["std"] is None else f" +- {r['std']}"
+                print(f"  {r['metric']} {r['mean']}{spread} over seeds {r['seeds']}, {r['hardware']}, {r['date']}")
 
 
 @app.command()
@@ -249,8 +250,8 @@ def export(
     """Export a run and verify each artefact in a fresh process of its own runtime."""
     from kzoo.export import export as write
 
-    report = write(run, out=out, formats=tuple(f.strip() for f in formats.split(",")) if formats else None)
-    _print_report(report, as_json)
+    chosen = tuple(f.strip() for f in formats.split(",")) if formats else None
+    _print_report(lambda: write(run, out=out, formats=chosen), as_json)
 
 
 @app.command()
@@ -263,7 +264,7 @@ def verify(
     """Verify an export again: every byte, and every answer in a fresh process."""
     from kzoo.export import verify as check
 
-    _print_report(check(folder), as_json)
+    _print_report(lambda: check(folder), as_json)
 
 
 @app.command()
@@ -319,7 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KzooError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt as error:
-        _fail(error, 1, "interrupted; the last checkpoint is kept")
+        _fail(error, 1, "interrupted")
     except Exception as error:
         # typer's and click's own usage errors know how to show themselves and carry their exit code
         if hasattr(error, "exit_code") and hasattr(error, "show"):
@@ -333,27 +334,40 @@ def _fail(error: BaseException, code: int, message: str | None = None) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"kzoo: {message or error}", file=sys.stderr)
+    if message or str(error):
+        print(f"kzoo: {message or error}", file=sys.stderr)
     sys.exit(code)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Warnings are one line; those of the libraries underneath are not the user's business."""
-    if "kzoo" in Path(filename).parts or (issubclass(category, UserWarning) and "plug-in" in str(message)):
+    if Path(filename).is_relative_to(Path(__file__).parent):
         print(f"kzoo: warning: {message}", file=sys.stderr)
 
 
-def _print_report(report, as_json: bool) -> None:
-    if as_json:
+def _print_report(work, as_json: bool) -> None:
+    """Do an export's work and print its report, also the report of one that fails."""
+    failure = None
+    try:
+        report = work()
+    except KzooError as error:
+        report, failure = getattr(error, "report", None), error
+    if report is not None and as_json:
         _print_json(report.as_dict())
-        return
-    header, *rows = report.rows()
-    _print_table(header, rows)
-    print(f"verified {report.folder}" if report.ok else f"NOT verified {report.folder}")
+    elif report is not None:
+        header, *rows = report.rows()
+        _print_table(header, rows)
+    if failure is not None:
+        raise failure
+    if not as_json:
+        print(f"verified {report.folder}")
 
 
 def _print_json(values: Any) -> None:
-    print(json.dumps(values, indent=1, default=str))
+    from kzoo.run import finite
+
+    # What is no plain value, such as a path, is written as text.
+    print(json.dumps(finite(values), indent=1, default=str))
 
 
 def _print_table(header: list[str], rows: list[list[Any]]) -> None:

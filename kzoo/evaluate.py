@@ -4,10 +4,14 @@ import glob
 from pathlib import Path
 from typing import Any
 
+from kzoo import console
 from kzoo.build import build
 from kzoo.errors import RequestError
 from kzoo.quiet import import_keras
 from kzoo.run import Run, write_json
+
+# Of a folder, what is taken for an input.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 
 
 def evaluate(run: Run | str | Path, *, split: str = "test") -> dict[str, Any]:
@@ -25,18 +29,24 @@ def evaluate(run: Run | str | Path, *, split: str = "test") -> dict[str, Any]:
     """
     run = run if isinstance(run, Run) else Run(run)
     weights = run.weights
+    recipe = run.recipe
+    recipe.check()
     import_keras()
     from kzoo import tasks
     from kzoo.weights import load_checkpoint
 
-    task = tasks.open_task(run.recipe)
+    task = tasks.open_task(recipe)
     task.open()
-    model = task.build()
+    # Judged as it will be used: `predict` and every artefact are float32, whatever the precision of the training.
+    model = task.build(dtype_policy="float32")
     load_checkpoint(weights, model)
-    return evaluate_opened(run, task, model, split)
+    figures = evaluate_opened(run, task, model, split)
+    for note in task.notes():
+        console.say(note)
+    return figures
 
 
-def evaluate_opened(run: Run, task, model, split: str, *, optional: bool = False) -> dict[str, Any] | None:
+def evaluate_opened(run: Run, task, model, split: str) -> dict[str, Any]:
     """Judge a model whose task has its data open already, and write the figures into the run's folder.
 
     Args:
@@ -44,14 +54,8 @@ def evaluate_opened(run: Run, task, model, split: str, *, optional: bool = False
         task: The opened task.
         model: The model with its weights.
         split: The part of the data.
-        optional: Return None where the data have no such part, instead of raising.
     """
-    try:
-        figures = task.evaluate(model, split)
-    except RequestError:
-        if optional:
-            return None
-        raise
+    figures = task.evaluate(model, split)
     folder = run.path / "evaluation" / split
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "figures.json", figures)
@@ -84,12 +88,13 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
 
 
 def expand(inputs) -> list:
-    """Turn paths, folders and globs into files, in order; other inputs stay as they are.
+    """Turn paths, folders (their images) and globs into files, in order; other inputs stay as they are.
 
     Raises:
         RequestError: A path or glob matches nothing.
     """
-    if isinstance(inputs, str | Path | bytes) or not hasattr(inputs, "__iter__"):
+    # An array is one input, not a list of its rows.
+    if isinstance(inputs, str | Path | bytes) or not isinstance(inputs, list | tuple):
         inputs = [inputs]
     found: list = []
     for given in inputs:
@@ -100,10 +105,15 @@ def expand(inputs) -> list:
         if path.is_file():
             matches = [path]
         elif path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         else:
             matches = sorted(Path(p) for p in glob.glob(str(given), recursive=True) if Path(p).is_file())
         if not matches:
-            raise RequestError(f"{given}: there is no such file, folder or match")
+            reason = (
+                f"the folder holds no {', '.join(sorted(SUFFIXES))}"
+                if path.is_dir()
+                else "no such file, folder or match"
+            )
+            raise RequestError(f"{given}: {reason}")
         found += matches
     return found

@@ -11,6 +11,7 @@ float32, where a GPU may round to 19 bits, and a serving process finds no GPU me
 import contextlib
 import fcntl
 import io
+import logging
 import os
 import shutil
 import subprocess
@@ -320,16 +321,15 @@ def _batches(example: dict[str, np.ndarray], batched: set[str]) -> dict[int, run
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Keep off the terminal what Keras and TensorFlow remark on saving."""
-    import absl.logging
-
-    verbosity = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    remarks = logging.getLogger("absl")
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        absl.logging.set_verbosity(verbosity)
+        remarks.setLevel(level)
 
 
 # --- verification -------------------------------------------------------------------------------------------------
@@ -459,7 +459,9 @@ def _ranks(values: np.ndarray) -> bool:
 def _raise_unless_ok(report: ExportReport) -> None:
     for name, figures in report.formats.items():
         if not figures["ok"]:
-            raise WorkError(f"{name}: {_fault(figures)} ({report.folder / FORMATS[name][0]})")
+            error = WorkError(f"{name}: {_fault(figures)} ({report.folder / FORMATS[name][0]})")
+            error.report = report
+            raise error
 
 
 def _fault(figures: dict) -> str:

@@ -41,7 +41,7 @@ def train(folder: Path, recipe: recipes.Recipe, until: int | None = None) -> str
         return f"killed by {signal.Signals(-code).name}"
     lines = log.read_text("utf-8", errors="replace").split("\n") if log.is_file() else []
     said = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    return said.removeprefix("kzoo: ").removeprefix("error: ")
+    return said.removeprefix("kzoo: ")
 
 
 def _run(recipe: Path, out: Path, log: Path, until: int | None) -> int:

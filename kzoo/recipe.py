@@ -121,9 +121,9 @@ class Train(Settings):
     early_stopping: EarlyStopping | None = None
     monitor: str = Field("", description="figure that chooses the best checkpoint; default: the task's own")
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
-    jit_compile: bool = Field(False, description="compile the training step with XLA")
+    jit_compile: bool | Literal["auto"] = Field("auto", description="compile the step with XLA; auto: on GPUs")
     steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = Field(False, description="ask TensorFlow for deterministic kernels, also on GPUs; slower")
 
 
@@ -201,6 +201,13 @@ class Recipe(Settings):
         """The task of the recipe's model."""
         return registry.find(self.model).task
 
+    def check(self) -> None:
+        """Raise what is wrong with the recipe as far as it can be told within a second, without Keras.
+
+        Raises:
+            RequestError: An unknown figure to monitor, or data that are not there.
+        """
+
     def values(self) -> dict:
         """The recipe as plain values, defaults included, tuples as lists."""
         return json.loads(self.model_dump_json())
@@ -264,7 +271,7 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
     except (TypeError, ValueError) as error:
         raise RequestError(f"{origin}: {error}") from None
     try:
-        registry.check_arguments(recipe.model, recipe.arguments)
+        registry.check_arguments(recipe.model, recipe.arguments, complete=False)
         for key in recipe.search.space:
             _check_tunable(recipe, key)
     except RequestError as error:
@@ -279,6 +286,8 @@ def apply(values: dict[str, Any], overrides: Iterable[str] | dict[str, Any]) -> 
     Raises:
         RequestError: An override is not of the form ``key=value``, or goes through a key that is no section.
     """
+    if not isinstance(values, dict):
+        return values
     values = json.loads(json.dumps(values, default=list))
     if not isinstance(overrides, dict):
         overrides = dict(_parse_override(o) for o in overrides)

@@ -146,12 +146,13 @@ def builder_of(name: str) -> Callable:
     return _builders[name]
 
 
-def check_arguments(name: str, arguments: dict) -> dict:
+def check_arguments(name: str, arguments: dict, *, complete: bool = True) -> dict:
     """Validate a builder's arguments against its signature, before Keras is imported.
 
     Args:
         name: The model.
         arguments: Values by argument name, Python or YAML (a list stands for a tuple).
+        complete: Whether an argument without a default must be given; a recipe's may still follow from its data.
 
     Returns:
         The arguments as the builder expects them; those not given are left out.
@@ -174,7 +175,7 @@ def check_arguments(name: str, arguments: dict) -> dict:
                 f"{name}: argument {key!r} takes {known[key].type}, not {value!r} ({problem['msg']})"
             ) from None
     missing = [p.name for p in known.values() if p.default is REQUIRED and p.name not in checked]
-    if missing:
+    if missing and complete:
         raise RequestError(f"{name} needs the argument {missing[0]!r} ({known[missing[0]].type})")
     return checked
 

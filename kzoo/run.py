@@ -27,6 +27,10 @@ from kzoo.errors import RequestError
 _VERSIONED = ("kzoo", "keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner", "tensorflow-datasets")
 
 
+# Written before recipe.yaml, which makes a folder a run.
+_BEGINNINGS = ("origin.json", "environment.json", "command.txt")
+
+
 class Run:
     """A training on disk, finished or not.
 
@@ -63,7 +67,8 @@ class Run:
         path = Path(out) if out else _default_folder(recipe)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            taken = any(path.iterdir())
+            # What a process that was killed while it made the folder left behind is no hindrance.
+            taken = any(p.name not in _BEGINNINGS for p in path.iterdir())
         except OSError as error:
             raise RequestError(f"the run folder {path} cannot be made: {error.strerror}") from None
         if taken:
@@ -93,6 +98,8 @@ class Run:
         card = read_json(self.path / "model.json")
         if card is None:
             raise RequestError(f"{self.path} has no model.json yet: its training has not begun")
+        if not isinstance(card, dict) or not {"task", "model", "arguments"} <= set(card):
+            raise RequestError(f"{self.path / 'model.json'} is damaged: task, model and arguments are needed")
         return card
 
     @property
@@ -192,7 +199,10 @@ def _processor() -> str:
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; on success it is flushed to disk and takes `path`'s name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
     # The suffix stays last because some writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:]) or '.tmp'}")
     try:
@@ -213,12 +223,15 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        try:
+            temporary.write_text(text, "utf-8")
+        except OSError as error:
+            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_json(path: Path, values) -> None:
     """Write a JSON file atomically; numbers that are not finite are written as null."""
-    write_text(path, json.dumps(_finite(values), indent=1) + "\n")
+    write_text(path, json.dumps(finite(values), indent=1) + "\n")
 
 
 def read_json(path: Path, default=None):
@@ -241,11 +254,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _finite(value):
+def finite(value):
+    """The value with None in the place of every number that JSON cannot hold."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
         return value
     return None if isinstance(value, float) else value

@@ -263,6 +263,8 @@ def _check(recipe: recipes.Recipe) -> None:
             raise RequestError(f"search.space: the step of {key} must be above {least}")
         for value in parameter.choices if parameter.choices is not None else (parameter.min, parameter.max):
             recipe.override({key: value})
+    # The objective is what each trial monitors, so what holds for one holds for the other.
+    recipe.override({"train.monitor": settings.objective or recipe.train.monitor}).check()
 
 
 def _goal(recipe: recipes.Recipe) -> tuple[str, str]:

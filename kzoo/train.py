@@ -8,6 +8,7 @@ from kzoo.allocator import keep_freed_memory
 from kzoo.errors import RequestError
 from kzoo.evaluate import evaluate_opened
 from kzoo.quiet import import_keras
+from kzoo.report import report
 from kzoo.run import Run, atomic, environment, now, write_json
 
 
@@ -64,6 +65,7 @@ def _go_on(run: Run, recipe: recipes.Recipe, allowed: bool, until: int | None) -
 
 
 def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
+    recipe.check()
     keep_freed_memory()
     keras = import_keras()
     keras.utils.set_random_seed(recipe.train.seed)
@@ -96,12 +98,13 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
 
 def _finish(run: Run, task, model, figures: dict) -> None:
     """Write what a finished run has: the plain model, the figures, and the test part's figures where there is one."""
+    plain = _plain(task, model)
     with atomic(run.path / "model.keras") as temporary:
-        _plain(task, model).save(temporary)
-    found = evaluate_opened(run, task, model, "test", optional=True)
+        plain.save(temporary)
+    found = evaluate_opened(run, task, plain, "test") if "test" in task.splits else None
+    headline = {k: v for k, v in found.items() if isinstance(v, int | float)} if found else None
     for note in task.notes():
         console.say(note)
-    headline = {k: v for k, v in found.items() if isinstance(v, int | float)} if found else None
     write_json(
         run.path / "summary.json",
         {
@@ -111,10 +114,12 @@ def _finish(run: Run, task, model, figures: dict) -> None:
             "seed": task.recipe.train.seed,
             "training": figures,
             "test": headline,
+            "notes": task.notes(),
             "finished": now(),
             "environment": environment(),
         },
     )
+    report(run)
 
 
 def _plain(task, model):

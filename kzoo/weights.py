@@ -4,8 +4,9 @@ A checkpoint is one ``.npz`` of plain arrays. It holds every ``model.variables``
 (Keras's own formats leave them out, and a resumed run would replay its dropout masks), the optimiser's variables, and
 a JSON document of whatever else a resumed training needs.
 
-No file here can run code: the network is rebuilt from its registered builder, and only arrays are read, after their
-shapes and types were compared with the built network's.
+No file here can run code: the network is rebuilt from its registered builder, and only arrays are read. Those of a
+checkpoint are compared with the built network's in shape and type first; for Keras's formats the total size that a file
+declares is bounded before Keras reads it and compares the shapes.
 """
 
 import json
@@ -18,6 +19,7 @@ from kzoo.errors import RequestError
 from kzoo.run import Run, atomic
 
 _DOCUMENT = "document"
+_MOST_DOCUMENT = 1 << 24  # bytes
 
 
 def save_checkpoint(path: Path, model, document: dict, optimizer=None) -> None:
@@ -65,6 +67,8 @@ def load_checkpoint(path: Path, model, optimizer=None) -> dict:
                 for kind in dict.fromkeys(k for k, _ in wanted)
                 for index, variable in enumerate(v for k, v in wanted if k == kind)
             ]
+            if archive.getinfo(_DOCUMENT + ".npy").file_size > _MOST_DOCUMENT:
+                raise RequestError(f"{path} holds a document that is too large to be a checkpoint's")
             document = json.loads(_array(archive, _DOCUMENT + ".npy").tobytes())
     except RequestError:
         raise

@@ -55,7 +55,7 @@ def test_flips_are_flips_of_about_half_the_images(pixels, flip, axes):
 @pytest.mark.parametrize("fill", ["reflect", "constant"])
 def test_translation_shows_a_window_of_the_padded_image(pixels, fill):
     changed = augment.geometric(pixels, settings(translate=2, fill=fill), generator())
-    mode = {"reflect": "reflect", "constant": "constant"}[fill]
+    mode = {"reflect": "symmetric", "constant": "constant"}[fill]
     offsets = set()
     for before, after in zip(pixels, changed, strict=True):
         padded = np.pad(before, ((2, 2), (2, 2), (0, 0)), mode=mode)

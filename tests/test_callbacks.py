@@ -46,6 +46,13 @@ def test_patience_counts_epochs_without_a_real_improvement(best):
     assert feed(best(patience=3), [0.5, 0.4, 0.4, 0.6, 0.5]) is None
 
 
+def test_what_is_no_number_is_worse_than_anything(best):
+    for monitor, values in (("val_loss", [float("nan"), 0.5, 0.4]), ("val_accuracy", [float("nan"), 0.4, 0.5])):
+        kept = best(monitor)
+        feed(kept, values)
+        assert (kept.best, kept.epoch) == (values[-1], 3)
+
+
 def test_state_goes_on_where_it_was(best):
     first, second = best(patience=2), best(patience=2)
     feed(first, [0.5, 0.4])

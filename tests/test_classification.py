@@ -84,6 +84,8 @@ def test_training_on_ones_own_folder_follows_the_data(image_folder, tmp_path):
     run = kzoo.train(recipe, out=tmp_path / "run")
     assert run.card["labels"] == ["dark", "light"] and run.card["arguments"]["input_shape"] == [12, 10, 3]
     assert run.summary["test"] is None and len(run.metrics()) == 6
+    assert run.summary["notes"][-1] == "1 unreadable images were skipped" and str(bad) in run.summary["notes"][0]
+    assert (run.path / "report.html").is_file()
     assert kzoo.predict(run, image_folder / "light" / "00.png")[0]["label"] in ("dark", "light")
 
 
@@ -103,9 +105,61 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(overrides, message
     assert not (tmp_path / "run").exists()
 
 
+def test_an_unreadable_file_that_is_read_late_stops_the_work_by_name(image_folder, tmp_path):
+    recipe = kzoo.load_recipe(
+        "cnn_classifier/digits",
+        {
+            "data.source": f"folder:{image_folder}",
+            "data.cache": "none",
+            "data.on_corrupt": "stop",
+            "data.normalize": "unit",
+            "data.batch_size": 4,
+            "data.validation": 0.0,
+            "arguments.filters": [4],
+        },
+    )
+    (image_folder / "dark" / "07.png").write_bytes(b"no image")
+    with pytest.raises(kzoo.RequestError, match=r"dark/07\.png cannot be read as an image"):
+        kzoo.train(recipe, out=tmp_path / "run")
+
+
+def test_settings_that_would_do_nothing_are_refused(tmp_path):
+    for overrides in ({"train.early_stopping": {}}, {"train.monitor": "val_loss"}):
+        recipe = kzoo.load_recipe("cnn_classifier/digits", {**overrides, "data.validation": 0.0})
+        with pytest.raises(kzoo.RequestError, match="need a validation part"):
+            kzoo.train(recipe, out=tmp_path / "run")
+
+
+def test_parts_of_another_size_are_refused_before_the_training(tmp_path):
+    arrays = {f"y_{part}": np.arange(20) % 2 for part in ("train", "test")}
+    arrays |= {"x_train": np.zeros((20, 8, 8), np.uint8), "x_test": np.zeros((20, 9, 9), np.uint8)}
+    np.savez(tmp_path / "d.npz", **arrays)
+    recipe = kzoo.load_recipe("cnn_classifier/digits", {"data.source": f"npz:{tmp_path / 'd.npz'}"})
+    with pytest.raises(kzoo.RequestError, match=r"test images are \(9, 9, 1\)"):
+        kzoo.train(recipe, out=tmp_path / "run")
+
+
+def test_a_builder_without_dtype_policy_trains_too(tmp_path, monkeypatch):
+    import keras
+
+    from kzoo import registry
+
+    monkeypatch.setattr(registry, "_builders", dict(registry._builders))
+
+    @kzoo.register(task="classification")
+    def bare_net(input_shape: tuple[int, int, int], num_classes: int):
+        """Nothing but what the data ask for."""
+        image = keras.Input(input_shape, name="image")
+        return keras.Model(image, keras.layers.Dense(num_classes, name="logits")(keras.layers.Flatten()(image)))
+
+    run = kzoo.train(kzoo.recipe.from_values({"model": "bare_net", "train": {"epochs": 1}}), out=tmp_path / "run")
+    assert run.recipe.arguments == {"input_shape": [8, 8, 1], "num_classes": 10}
+    assert run.summary["test"]["examples"] == 360
+
+
 def test_an_unknown_monitor_names_the_known_ones(tmp_path):
-    recipe = kzoo.load_recipe("cnn_classifier/digits", {"train.monitor": "val_f1", "train.epochs": 1})
-    with pytest.raises(kzoo.WorkError, match="val_f1.*val_accuracy"):
+    recipe = kzoo.load_recipe("cnn_classifier/digits", {"train.monitor": "val_acuracy"})
+    with pytest.raises(kzoo.RequestError, match="did you mean 'val_accuracy'"):
         kzoo.train(recipe, out=tmp_path / "run")
 
 

@@ -88,6 +88,11 @@ def test_export_and_verify(command, small_run, tmp_path):
     assert failed.code == 1 and "model.keras" in failed.err and "Traceback" not in failed.err
 
 
+def test_no_arguments_show_the_help_alone(command):
+    shown = command()
+    assert shown.code == 2 and "Usage" in shown.out + shown.err and "kzoo: \n" not in shown.err
+
+
 def test_bench(command):
     found = facts(command("bench", "mlp_classifier", "--batch-sizes", "1,2", "--seconds", "0.05", "--json"))
     assert found["parameters"] == 89610 and len(found["timings"]) == 2

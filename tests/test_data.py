@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.data.images import Images, Reading, channel_statistics, hold_out
+from kzoo.data.images import Images, channel_statistics, hold_out
+from kzoo.data.reading import Reading
 from kzoo.data.sources import open_collection
 
 
@@ -74,12 +75,30 @@ def test_a_corrupt_image_stops_the_work_where_the_recipe_says_so(image_folder):
 def test_sizes_must_agree_or_be_asked_for(image_folder):
     from PIL import Image
 
+    Image.new("L", (10, 12)).save(image_folder / "dark" / "a grey one.png")
+    with pytest.raises(kzoo.RequestError, match=r"12x10 with 1 channels.*data\.channels"):
+        open_collection(f"folder:{image_folder}", Reading())
+    (image_folder / "dark" / "a grey one.png").unlink()
     Image.new("RGB", (40, 20), "red").save(image_folder / "dark" / "big.png")
     with pytest.raises(kzoo.RequestError, match=r"differ in size.*20x40.*data\.image_size"):
         open_collection(f"folder:{image_folder}", Reading())
     for fit in ("stretch", "crop", "pad"):
         collection = open_collection(f"folder:{image_folder}", Reading(size=(8, 8), channels=1, fit=fit))
         assert collection.parts["train"].pixels.shape == (25, 8, 8, 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "jpg"])
+def test_every_format_is_read_in_grey_and_in_colour(image_folder, suffix):
+    from PIL import Image
+
+    from kzoo.data import decode
+
+    path = image_folder / f"x.{suffix}"
+    for mode in ("L", "RGB"):
+        Image.new(mode, (6, 4), 200 if mode == "L" else (200, 200, 200)).save(path)
+        for channels in (1, 3):
+            pixels = decode.image(path.read_bytes(), None, channels, "stretch")
+            assert pixels.shape == (4, 6, channels) and abs(pixels.astype(int) - 200).max() <= 2
 
 
 def test_fit_keeps_the_aspect_ratio_or_not():
@@ -98,6 +117,10 @@ def test_fit_keeps_the_aspect_ratio_or_not():
     [
         ({"x": np.zeros(3)}, "x_train and y_train are needed"),
         ({"x_train": np.zeros((3, 4, 4), np.uint8)}, "no y_train"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.array([0.5, 1.7, 0.0])}, "must be class numbers"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.array(["a", "b", "c"])}, "must be class numbers"),
+        ({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.eye(3, dtype=int)}, "must be class numbers"),
+        ({"x_train": np.zeros((0, 4, 4), np.uint8), "y_train": np.zeros(0, int)}, "must be class numbers"),
         ({"x_train": np.zeros((3, 4, 4), np.uint8), "y_train": np.zeros(2, int)}, "differ in length"),
         ({"x_train": np.zeros((3, 4, 4, 2), np.uint8), "y_train": np.zeros(3, int)}, "1 or 3"),
         ({"x_train": np.full((3, 4, 4), 7.0), "y_train": np.zeros(3, int)}, "outside 0 to 1"),
@@ -123,9 +146,10 @@ def test_an_npz_file_is_read(tmp_path):
     collection = open_collection(f"npz:{tmp_path / 'd.npz'}", Reading(channels=3))
     assert collection.parts["train"].shape == (5, 4, 3)
     assert np.array_equal(collection.parts["test"].pixels[..., 0], pixels), "floats from 0 to 1 are the same pixels"
-    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(kzoo.RequestError, match="cannot be read"):
-        open_collection(f"npz:{tmp_path / 'broken.npz'}", Reading())
+    for content in (b"PK\x03\x04 nothing", b"", b"\x93NUMPY"):
+        (tmp_path / "broken.npz").write_bytes(content)
+        with pytest.raises(kzoo.RequestError, match="cannot be read"):
+            open_collection(f"npz:{tmp_path / 'broken.npz'}", Reading())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ EXACT = {
     "train.epochs": 4,
     "train.ema": 0.9,
     "train.early_stopping": {"patience": 3},
-    "train.deterministic": False,
+    # Does not divide the 20 steps of a pass, so that an epoch has 18.
+    "train.steps_per_execution": 3,
 }
 
 
@@ -73,7 +74,11 @@ def test_dying_while_a_file_is_written_keeps_the_last_good_state(whole, tmp_path
     monkeypatch.setattr(runs.os, "replace", real)
     run = kzoo.Run(tmp_path / "run")
     assert not list(run.path.rglob(".*npz")), "no temporary file stays behind"
+    # What a kill -9 at that moment would have left is cleared away as well.
+    (run.path / "checkpoints" / ".last.1.npz").write_bytes(b"half")
     assert_same_end(kzoo.resume(run), whole)
+    if written != "best.npz":
+        assert not list(run.path.rglob(".*npz"))
 
 
 def test_kill_9_and_ctrl_c_in_mid_training_then_resume_by_command(whole, tmp_path, command):
@@ -118,6 +123,25 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     with pytest.raises(kzoo.RequestError, match="is not empty"):
         kzoo.train(kzoo.load_recipe("cnn_classifier/digits", EXACT), out=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_whose_making_was_killed_is_used(tmp_path):
+    (tmp_path / "origin.json").write_text("{}")
+    recipe = kzoo.load_recipe("cnn_classifier/digits", {**EXACT, "train.epochs": 1})
+    assert kzoo.train(recipe, out=tmp_path).summary is not None
+
+
+def test_a_run_goes_on_from_another_working_directory(tmp_path, image_folder, monkeypatch):
+    overrides = {
+        "data.source": "folder:images",
+        "data.batch_size": 8,
+        "data.validation": 0.25,
+        "arguments.filters": [4],
+    }
+    monkeypatch.chdir(image_folder.parent)
+    run = kzoo.train(kzoo.load_recipe("cnn_classifier/digits", {**overrides, "train.epochs": 2}), out="run", until=1)
+    monkeypatch.chdir("/")
+    assert kzoo.resume(image_folder.parent / run.path).summary["training"]["epochs"] == 2
 
 
 def test_two_processes_do_not_train_in_one_folder(whole):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from kzoo import configs, recipe
-from kzoo.run import Run, environment, now
+from kzoo.run import Run
 
 
 def main() -> None:
@@ -45,13 +45,16 @@ def train(name: str, seed: int, out: Path) -> tuple[Run, float]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         before = float(clock.read_text()) if clock.is_file() else 0.0
         clock.write_text(str(before + time.perf_counter() - began))
-    return Run(folder), float(clock.read_text())
+    run, wanted = Run(folder), recipe.load(name, {"train.seed": seed}).digest()
+    if run.origin["requested"] != wanted:
+        sys.exit(f"{folder} is a run of an earlier form of {name}: remove it, or name another --out")
+    return run, float(clock.read_text())
 
 
 def summarize(name: str, metric: str, seeds: list[int], runs: list[tuple[Run, float]]) -> dict:
     """The record of a result: what was measured, how, on what, when."""
     values = [run.summary["test"][metric] for run, _ in runs]
-    machine = environment()
+    machine = runs[-1][0].summary["environment"]
     return {
         "metric": f"test {metric}",
         "mean": round(statistics.mean(values), 5),
@@ -61,7 +64,7 @@ def summarize(name: str, metric: str, seeds: list[int], runs: list[tuple[Run, fl
         "minutes": round(statistics.mean(seconds for _, seconds in runs) / 60, 2),
         "hardware": f"{machine['processor']}, {machine['cores']} cores",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
-        "date": now()[:10],
+        "date": runs[-1][0].summary["finished"][:10],
         "command": f"python tools/reproduce.py {name} --seeds {' '.join(map(str, seeds))}",
         "digest": recipe.load(name).digest()[:16],
     }

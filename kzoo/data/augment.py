@@ -72,7 +72,7 @@ def cutout(values: np.ndarray, settings: Settings, rng: np.random.Generator) -> 
     """Set a square at a random place to zero, in place; it may reach over the border (DeVries and Taylor 2017).
 
     Args:
-        values: float32, (batch, height, width, channels), normalised, so that zero is the mean.
+        values: float32, (batch, height, width, channels), normalised by "standard", so that zero is the mean.
     """
     if not settings.cutout:
         return values
@@ -92,7 +92,8 @@ def _shift(pixels: np.ndarray, most: int, fill: str, rng: np.random.Generator) -
     """Shift each image by whole pixels: pad all, then view a window of each."""
     count, height, width, _ = pixels.shape
     border = ((0, 0), (most, most), (most, most), (0, 0))
-    padded = np.pad(pixels, border, mode="reflect" if fill == "reflect" else "constant")
+    # TensorFlow's "reflect" repeats the border's pixels, which NumPy calls symmetric: one word, one meaning here.
+    padded = np.pad(pixels, border, mode="symmetric" if fill == "reflect" else "constant")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (1, 2))
     y, x = rng.integers(0, 2 * most + 1, (2, count))
     # A window has its channels before its rows and columns.
@@ -134,11 +135,13 @@ def _matrices(shape: tuple, settings: Settings, rng: np.random.Generator) -> np.
 def _transform(pixels: np.ndarray, matrices: np.ndarray, fill: str) -> np.ndarray:
     import tensorflow as tf
 
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=pixels,
-        transforms=matrices,
-        output_shape=pixels.shape[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="REFLECT" if fill == "reflect" else "CONSTANT",
-    ).numpy()
+    # Never on a GPU: the batch would travel there and back, and a resumed training could meet another kernel.
+    with tf.device("cpu:0"):
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=pixels,
+            transforms=matrices,
+            output_shape=pixels.shape[1:3],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="REFLECT" if fill == "reflect" else "CONSTANT",
+        ).numpy()

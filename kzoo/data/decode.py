@@ -1,13 +1,24 @@
 """One way from encoded bytes to pixels, used by training, prediction and the exported graph alike."""
 
+import re
+
 import tensorflow as tf
 
 
 def decode(encoded, channels: int | None = None):
     """Decode a JPEG, PNG, BMP or GIF (its first frame) to uint8 (height, width, channels); works inside a graph."""
-    pixels = tf.io.decode_image(encoded, channels=channels or 0, expand_animations=False)
+    # BMP and GIF cannot be decoded to one channel, so grey is made of whatever is there.
+    pixels = tf.io.decode_image(encoded, channels=3 if channels == 3 else 0, expand_animations=False)
+    if channels == 1:
+        pixels = tf.cond(tf.shape(pixels)[-1] >= 3, lambda: _grey(pixels[..., :3]), lambda: pixels[..., :1])
     pixels.set_shape([None, None, channels])
     return pixels
+
+
+def _grey(pixels):
+    """Luma of ITU-R BT.601."""
+    luma = tf.tensordot(tf.cast(pixels, tf.float32), [0.299, 0.587, 0.114], 1)[..., None]
+    return tf.cast(tf.round(luma), tf.uint8)
 
 
 def resize(pixels, size: tuple[int, int], fit: str = "stretch"):
@@ -59,5 +70,5 @@ def image(encoded: bytes, size: tuple[int, int] | None, channels: int | None, fi
         if size is not None and tuple(pixels.shape[:2]) != tuple(size):
             pixels = resize(pixels, size, fit)
     except tf.errors.OpError as error:
-        raise ValueError(error.message) from None
+        raise ValueError(re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:\w+\].*", "", error.message)) from None
     return pixels.numpy()

@@ -9,33 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.data.reading import Reading
 from kzoo.errors import RequestError
 
 # A decoded collection is kept in memory by itself up to this share of what is free.
 MEMORY_SHARE = 0.4
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How images are read.
-
-    Attributes:
-        size: Height and width in pixels; None keeps the stored size, which must then be the same for all.
-        channels: 1 or 3; None keeps what is stored.
-        fit: ``stretch``, ``crop`` or ``pad``: how another aspect ratio is brought to `size`.
-        cache: ``auto``, ``memory``, ``disk`` or ``none``.
-        on_corrupt: ``skip`` or ``stop``.
-        data_dir: Folder of prepared TFDS data.
-        download: Whether a source may fetch what is missing.
-    """
-
-    size: tuple[int, int] | None = None
-    channels: int | None = None
-    fit: str = "stretch"
-    cache: str = "auto"
-    on_corrupt: str = "skip"
-    data_dir: str | None = None
-    download: bool = False
 
 
 class Images:
@@ -149,10 +127,11 @@ class Reader:
             return np.zeros((0, *(self.reading.size or (0, 0)), self.reading.channels or 3), np.uint8), kept
         for i in kept:
             if arrays[i].shape != found[0].shape:
-                first, other = _size(found[0]), _size(arrays[i])
+                same_size = arrays[i].shape[:2] == found[0].shape[:2]
+                remedy = "data.channels, 1 or 3" if same_size else "data.image_size, for example [224, 224]"
                 raise RequestError(
-                    f"images differ in size ({paths[kept[0]]} is {first}, {paths[i]} is {other}): "
-                    "say data.image_size, for example [224, 224]"
+                    f"images differ in size ({paths[kept[0]]} is {_size(found[0])}, {paths[i]} is {_size(arrays[i])}): "
+                    f"say {remedy}"
                 )
         return np.stack(found), kept
 

@@ -18,6 +18,7 @@ def cnn_classifier(
     batch_norm: bool = True,
     norm_momentum: float = 0.9,
     pooling: Literal["max", "average", "stride"] = "max",
+    pool_before_norm: bool = False,
     dropout: float = 0.0,
     l2: float = 0.0,
     head: Literal["global_average", "global_max", "flatten"] = "global_average",
@@ -28,8 +29,9 @@ def cnn_classifier(
     """Stages of convolutions, each halving the image, under a pooled or dense head.
 
     A stage is `blocks_per_stage` times convolution, batch normalisation and activation, then pooling by two and
-    dropout. Batch normalisation follows Ioffe and Szegedy 2015 (arXiv 1502.03167), section 3.2: the convolution before
-    it has no bias.
+    dropout. `pool_before_norm` puts the pooling straight after the stage's last convolution instead, as in the CIFAR-10
+    speedruns (Jordan 2024, arXiv 2404.00498, section 3). Batch normalisation follows Ioffe and Szegedy 2015 (arXiv
+    1502.03167), section 3.2: the convolution before it has no bias.
 
     Args:
         input_shape: Height, width and channels of an image.
@@ -42,6 +44,8 @@ def cnn_classifier(
         norm_momentum: Momentum of the moving statistics that normalise at inference, in (0, 1); Keras's own default of
             0.99 needs hundreds of steps to catch up with a short training.
         pooling: How a stage halves the image; "stride" gives its last convolution a stride of two instead.
+        pool_before_norm: Whether the last convolution of a stage is pooled before it is normalised and activated, which
+            makes these two work on a quarter of the values.
         dropout: Share of values dropped after each stage, in [0, 1).
         l2: Weight of the L2 penalty on all kernels.
         head: How the last feature map becomes a vector.
@@ -60,28 +64,26 @@ def cnn_classifier(
     layers, policy = keras.layers, {"dtype": dtype_policy}
     penalty = {"kernel_regularizer": keras.regularizers.L2(l2)} if l2 else {}
 
+    def pool(x, stage):
+        kind = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
+        return kind(2, name=f"stage{stage}_pool", **policy)(x)
+
     image = keras.Input(input_shape, name="image")
     x = image
     for stage, (width, count) in enumerate(zip(filters, blocks, strict=True), start=1):
         for block in range(1, count + 1):
-            name = f"stage{stage}_block{block}"
-            stride = 2 if pooling == "stride" and block == count else 1
+            name, last = f"stage{stage}_block{block}", block == count
+            stride = 2 if pooling == "stride" and last else 1
             x = layers.Conv2D(
-                width,
-                kernel_size,
-                stride,
-                "same",
-                use_bias=not batch_norm,
-                name=f"{name}_conv",
-                **penalty,
-                **policy,
+                width, kernel_size, stride, "same", use_bias=not batch_norm, name=f"{name}_conv", **penalty, **policy
             )(x)
+            if last and pool_before_norm and pooling != "stride":
+                x = pool(x, stage)
             if batch_norm:
                 x = layers.BatchNormalization(momentum=norm_momentum, name=f"{name}_norm", **policy)(x)
             x = layers.Activation(activation, name=f"{name}_activation", **policy)(x)
-        if pooling != "stride":
-            pool = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
-            x = pool(2, name=f"stage{stage}_pool", **policy)(x)
+        if not pool_before_norm and pooling != "stride":
+            x = pool(x, stage)
         if dropout:
             x = layers.Dropout(dropout, name=f"stage{stage}_dropout", **policy)(x)
 

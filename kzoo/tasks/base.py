@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo import registry
 from kzoo.build import build
 from kzoo.recipe import Recipe
 from kzoo.run import Run
@@ -57,6 +58,11 @@ class Task(abc.ABC):
             Figures of the training for ``summary.json``; None for a training that is to be gone on with.
         """
 
+    @property
+    @abc.abstractmethod
+    def splits(self) -> set[str]:
+        """Parts of the opened data that `evaluate` takes."""
+
     @abc.abstractmethod
     def evaluate(self, model, split: str) -> dict[str, Any]:
         """Judge the model on a part of the data.
@@ -73,10 +79,14 @@ class Task(abc.ABC):
         """What the user should know after the work, such as files that were skipped."""
         return []
 
+    def takes(self, argument: str) -> bool:
+        """Whether the model's builder has an argument of this name."""
+        return any(p.name == argument for p in registry.find(self.recipe.model).parameters)
+
     def build(self, dtype_policy: str | None = None):
-        """Build the recipe's model under a dtype policy."""
+        """Build the recipe's model, under another dtype policy if its builder takes one."""
         arguments = dict(self.recipe.arguments)
-        if dtype_policy is not None:
+        if dtype_policy is not None and self.takes("dtype_policy"):
             arguments["dtype_policy"] = dtype_policy
         return build(self.recipe.model, **arguments)
 

@@ -64,7 +64,9 @@ class Best(keras.callbacks.Callback):
         if value is None:
             known = ", ".join(sorted(k for k in logs or {}))
             raise WorkError(f"train.monitor {self.monitor!r} is not among the figures of an epoch: {known}")
-        value, sign = float(value), 1 if higher_is_better(self.monitor) else -1
+        sign = 1 if higher_is_better(self.monitor) else -1
+        # What is no number is worse than anything.
+        value = float(value) if math.isfinite(float(value)) else -sign * math.inf
         # Of equals the later one: its learning rate is lower, and on a small validation part ties are common.
         if self.best is None or sign * (value - self.best) >= 0:
             self.best, self.epoch = value, epoch + 1
@@ -130,6 +132,9 @@ class Checkpoints(keras.callbacks.Callback):
         rows_path.unlink(missing_ok=True)
         for row in rows:
             self.run.append_metrics(row)
+        for leftover in path.parent.glob(".*.npz"):
+            # A process that was killed while it wrote a checkpoint left its unfinished file.
+            leftover.unlink()
         self.before = document["seconds"]
         self.stopped = document["stopped"]
         return document["epochs_done"]

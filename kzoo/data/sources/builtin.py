@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kzoo.data.images import Collection, Images, Reading
+from kzoo.data.images import Collection, Images
+from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
 
 TEST_SHARE = 0.2

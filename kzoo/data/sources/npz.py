@@ -1,11 +1,13 @@
 """A NumPy archive, in the layout that Keras's own data sets use."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.images import Collection, Images, Reading
+from kzoo.data.images import Collection, Images
+from kzoo.data.reading import Reading
 from kzoo.errors import RequestError
 
 
@@ -15,19 +17,17 @@ def open_source(path: str, reading: Reading) -> Collection:
     Images are (count, height, width) or (count, height, width, channels), uint8, or floats from 0 to 1.
     """
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise RequestError(f"data.source npz:{path}: there is no such file")
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RequestError(f"{file} cannot be read as .npz: {error}") from None
     parts = {}
     for part, suffix in (("train", "train"), ("validation", "val"), ("test", "test")):
         if f"x_{suffix}" in arrays:
             if f"y_{suffix}" not in arrays:
                 raise RequestError(f"{file} holds x_{suffix} and no y_{suffix}")
-            labels = arrays[f"y_{suffix}"].reshape(-1)
+            labels = _labels(arrays[f"y_{suffix}"], f"{file}: y_{suffix}")
             parts[part] = Images(_pixels(arrays[f"x_{suffix}"], f"{file}: x_{suffix}", reading), labels)
             if len(parts[part].pixels) != len(labels):
                 raise RequestError(f"{file}: x_{suffix} and y_{suffix} differ in length")
@@ -35,9 +35,31 @@ def open_source(path: str, reading: Reading) -> Collection:
         raise RequestError(f"{file} holds {sorted(arrays)}; x_train and y_train are needed")
     count = 1 + max(int(p.labels.max()) for p in parts.values())
     classes = tuple(str(c) for c in arrays.get("classes", np.arange(count)))
+    if len(set(classes)) != len(classes):
+        raise RequestError(f"{file}: classes names a class twice")
     if min(int(p.labels.min()) for p in parts.values()) < 0 or count > len(classes):
         raise RequestError(f"{file}: labels must be from 0 to {len(classes) - 1}")
     return Collection(parts, classes)
+
+
+def check(path: str, reading: Reading) -> None:
+    """Raise where there is no such file."""
+    if not Path(path).expanduser().is_file():
+        raise RequestError(f"data.source npz:{path}: there is no such file")
+
+
+def located(path: str, reading: Reading) -> dict:
+    """The source with an absolute path."""
+    return {"source": f"npz:{Path(path).expanduser().resolve()}"}
+
+
+def _labels(values: np.ndarray, place: str) -> np.ndarray:
+    """Class numbers, one for each image."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or not len(values):
+        raise RequestError(f"{place} must be class numbers (count,), not {values.dtype} {values.shape}")
+    return values
 
 
 def _pixels(values: np.ndarray, place: str, reading: Reading) -> np.ndarray:

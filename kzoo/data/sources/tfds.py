@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.images import MEMORY_SHARE, Collection, Images, Reading
+from kzoo import console
+from kzoo.data.images import MEMORY_SHARE, Collection, Images
+from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, WorkError
 
 _PARTS = {"train": "train", "validation": "validation", "test": "test"}
@@ -19,8 +20,7 @@ def open_source(name: str, reading: Reading) -> Collection:
 
     Looks on disk first, so that without a network the answer comes at once: TFDS itself retries a download for minutes.
     """
-    folder = Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    builder = _builder(name, folder, reading)
+    builder = _builder(name, _folder(reading))
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise RequestError(f"tfds:{name} has the features {sorted(features)}; classification needs image and label")
@@ -31,22 +31,40 @@ def open_source(name: str, reading: Reading) -> Collection:
     return Collection(parts, tuple(features["label"].names))
 
 
-def _builder(name: str, folder: Path, reading: Reading):
-    base = name.partition(":")[0]
-    prepared = any((folder / base).rglob("dataset_info.json")) if (folder / base).is_dir() else False
-    if not prepared and not reading.download:
+def check(name: str, reading: Reading) -> None:
+    """Raise where the set is not prepared and may not be fetched, or cannot be cached as asked."""
+    if reading.cache == "none":
+        raise RequestError("data.cache none is for folders; a tfds source takes auto, memory or disk")
+    folder = _folder(reading)
+    if not _prepared(name, folder) and not reading.download:
         raise RequestError(
-            f"tfds:{name} is not prepared at {folder / base}: name a folder that holds it (--set data.data_dir=FOLDER "
-            f"or TFDS_DATA_DIR), or allow the download with --set data.download=true"
+            f"tfds:{name} is not prepared at {folder / name.partition(':')[0]}: name a folder that holds it (--set "
+            "data.data_dir=FOLDER or TFDS_DATA_DIR), or allow the download with --set data.download=true"
         )
+
+
+def located(name: str, reading: Reading) -> dict:
+    """The source and the folder that it is found in."""
+    return {"source": f"tfds:{name}", "data_dir": str(_folder(reading).resolve())}
+
+
+def _folder(reading: Reading) -> Path:
+    return Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _prepared(name: str, folder: Path) -> bool:
+    base = folder / name.partition(":")[0]
+    return base.is_dir() and any(base.rglob("dataset_info.json"))
+
+
+def _builder(name: str, folder: Path):
     import tensorflow_datasets as tfds
 
-    tfds.core.logging.use_notebook_logging = False
     try:
         builder = tfds.builder(name, data_dir=str(folder))
     except Exception as error:  # TFDS raises many kinds for a name it does not know
         raise RequestError(f"tfds:{name} cannot be opened: {str(error).strip().splitlines()[0]}") from None
-    if not prepared:
+    if not _prepared(name, folder):
         _download(builder, name, folder)
     return builder
 
@@ -54,19 +72,15 @@ def _builder(name: str, folder: Path, reading: Reading):
 def _download(builder, name: str, folder: Path) -> None:
     """Fetch with TFDS, which checks the checksums; fails within seconds where there is no network."""
     import socket
-    import sys
 
-    address = builder.info.homepage or name
-    print(
-        f"fetching tfds:{name} ({builder.info.download_size or 'size not stated'}) from {address} to {folder}",
-        file=sys.stderr,
-    )
     try:
         socket.create_connection(("storage.googleapis.com", 443), timeout=4).close()
     except OSError:
         raise RequestError(
             f"tfds:{name} cannot be fetched: there is no network; put the prepared data at {folder / name} instead"
         ) from None
+    size = builder.info.download_size or "size not stated"
+    console.say(f"fetching tfds:{name} ({size}) from {builder.info.homepage or name} to {folder}")
     try:
         builder.download_and_prepare()
     except Exception as error:
@@ -90,7 +104,7 @@ def _part(builder, split: str, reading: Reading) -> Images:
             f"images of tfds:{builder.info.name} differ in size: say data.image_size, for example [224, 224]"
         )
     shape = (count, *size, channels)
-    key = json.dumps([builder.info.full_name, split, shape, asdict(reading)["fit"]])
+    key = json.dumps([str(builder.data_dir), builder.info.full_name, split, shape, reading.fit])
     pixels, finish = _storage(shape, key, reading, psutil.virtual_memory().available)
     # deterministic order: a split's index is part of what "the same seed" means
     options = tf.data.Options()
@@ -116,7 +130,7 @@ def _part(builder, split: str, reading: Reading) -> Images:
 def _storage(shape: tuple, key: str, reading: Reading, available: int):
     """An array to fill, and what turns it into the finished one once it is full."""
     size = int(np.prod(shape))
-    if reading.cache != "disk" and (reading.cache in ("memory", "none") or size < MEMORY_SHARE * available):
+    if reading.cache != "disk" and (reading.cache == "memory" or size < MEMORY_SHARE * available):
         pixels = np.empty(shape, np.uint8)
         return pixels, lambda: pixels
     cache = Path(os.environ.get("KZOO_CACHE", "~/.cache/kzoo")).expanduser() / "decoded"

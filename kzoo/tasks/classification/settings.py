@@ -1,12 +1,17 @@
 """The sections of a classification recipe."""
 
+import dataclasses
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from kzoo import recipe
+from kzoo.data.reading import Reading
+from kzoo.errors import RequestError, nearest
 from kzoo.recipe import Settings
 
+# What an epoch yields and `train.monitor` may name.
+FIGURES = ("accuracy", "loss", "val_accuracy", "val_loss")
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -47,9 +52,14 @@ class Data(Settings):
     )
     augment: Augment = Augment()
     cache: Literal["auto", "memory", "disk", "none"] = Field(
-        "auto", description="where decoded images are kept; none decodes each time (folders only)"
+        "auto", description="where decoded images are kept: memory, disk (tfds), none (folders: decoded each time)"
     )
-    on_corrupt: Literal["skip", "stop"] = Field("skip", description="what an unreadable image does")
+    on_corrupt: Literal["skip", "stop"] = Field("skip", description="what an unreadable file of a folder does")
+
+    def reading(self) -> Reading:
+        """The part of the section that says how images are read."""
+        names = {"size": "image_size"}
+        return Reading(**{f.name: getattr(self, names.get(f.name, f.name)) for f in dataclasses.fields(Reading)})
 
 
 class Train(recipe.Train):
@@ -67,3 +77,12 @@ class Recipe(recipe.Recipe):
 
     data: Data = Data()
     train: Train = Train()
+
+    def check(self) -> None:
+        """See `kzoo.recipe.Recipe.check`."""
+        from kzoo.data.sources import check
+
+        if self.train.monitor not in ("", *FIGURES):
+            hint = nearest(self.train.monitor, FIGURES)
+            raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
+        check(self.data.source, self.data.reading())

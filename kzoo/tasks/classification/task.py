@@ -6,10 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo import registry
-from kzoo.data.images import Collection, Images, Reading, channel_statistics, hold_out
-from kzoo.data.pipeline import Batches, Normalization
-from kzoo.data.sources import open_collection
+from kzoo.data.images import Collection, FileImages, Images, channel_statistics, hold_out
+from kzoo.data.pipeline import Batches, Normalization, explained
+from kzoo.data.sources import located, open_collection
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -30,10 +29,11 @@ class Task(base.Task):
         """Open the images, hold out the validation part, and resolve input shape, classes and precision."""
         optimizers.check(self.recipe.train)
         data = self.recipe.data
-        self.collection = open_collection(data.source, self._reading())
+        self.collection = open_collection(data.source, self.recipe.data.reading())
         parts = self.collection.parts
         if "validation" not in parts and data.validation:
             parts["train"], parts["validation"] = hold_out(parts["train"], data.validation, data.seed)
+        self._check_parts()
         if data.normalize == "standard":
             mean, deviation = channel_statistics(parts["train"])
         else:
@@ -72,32 +72,45 @@ class Task(base.Task):
         """Train on the training part, validated on the held-out part."""
         settings, parts = self.recipe.train, self.collection.parts
         batches = self._batches(parts["train"], training=True)
-        validation = parts.get("validation")
-        return fitting.fit(
-            model,
-            run,
-            settings,
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-            monitor=self.monitor,
-            training=batches.training,
-            validation=self._batches(validation).evaluation() if validation else None,
-            steps_per_epoch=settings.steps_per_epoch or batches.steps_per_pass,
-            items_per_step=batches.batch_size,
-            unit="images",
-            dtype_policy=self.recipe.arguments["dtype_policy"],
-            until=until,
-        )
+        validation = self._batches(parts["validation"]) if "validation" in parts else None
+        steps = settings.steps_per_epoch or batches.steps_per_pass
+        if settings.steps_per_execution > steps:
+            raise RequestError(
+                f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
+            )
+        with explained(batches, validation):
+            return fitting.fit(
+                model,
+                run,
+                settings,
+                loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
+                metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+                monitor=self.monitor,
+                training=batches.training,
+                validation=validation.evaluation() if validation else None,
+                steps_per_epoch=steps - steps % settings.steps_per_execution,
+                items_per_step=batches.batch_size,
+                unit="images",
+                dtype_policy=self.recipe.arguments.get("dtype_policy", "float32"),
+                until=until,
+            )
+
+    @property
+    def splits(self) -> set[str]:
+        """Parts that the data have."""
+        return set(self.collection.parts)
 
     def evaluate(self, model, split: str) -> dict[str, Any]:
         """Accuracy, top-5, per-class precision, recall and F1, confusion matrix."""
         parts = self.collection.parts
-        if split not in parts:
+        if split not in self.splits:
             raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(sorted(parts))}")
-        logits, labels = [], []
-        for images, one_hot, _ in self._batches(parts[split]).evaluation():
-            logits.append(keras.ops.convert_to_numpy(model(images, training=False)))
-            labels.append(one_hot.numpy().argmax(1))
+        logits, labels, batches = [], [], self._batches(parts[split])
+        with explained(batches):
+            for images, one_hot, weights in batches.evaluation():
+                real = weights.numpy() > 0
+                logits.append(keras.ops.convert_to_numpy(model(images, training=False))[real])
+                labels.append(one_hot.numpy().argmax(1)[real])
         return figures.judge(np.concatenate(logits), np.concatenate(labels), self.collection.classes)
 
     def draw(self, found: dict[str, Any], folder: Path) -> list[Path]:
@@ -106,40 +119,46 @@ class Task(base.Task):
         return [figures.draw_confusion_matrix(found["confusion_matrix"], self.collection.classes, path)]
 
     def notes(self) -> list[str]:
-        """Images that could not be read."""
+        """Images that could not be read, and their number."""
         unreadable = self.collection.unreadable
         lines = [f"skipped {path}: {reason}" for path, reason in sorted(unreadable.items())]
         return [*lines, f"{len(unreadable)} unreadable images were skipped"] if lines else []
 
-    def _reading(self) -> Reading:
-        data = self.recipe.data
-        return Reading(
-            size=data.image_size,
-            channels=data.channels,
-            fit=data.fit,
-            cache=data.cache,
-            on_corrupt=data.on_corrupt,
-            data_dir=data.data_dir,
-            download=data.download,
-        )
-
     def _resolve(self) -> None:
         """Fill in what follows from the data and this machine; refuse what contradicts the data."""
+        data = self.recipe.data
         shape, classes = self.collection.parts["train"].shape, len(self.collection.classes)
-        known = {p.name for p in registry.info(self.recipe.model).parameters}
         values = self.recipe.values()
+        values["data"] |= located(data.source, data.reading())
+        if isinstance(self.collection.parts["train"], FileImages):
+            # Read from the files each time: a run that goes on where more memory is free must not change that.
+            values["data"]["cache"] = "none"
         for key, found in (("input_shape", list(shape)), ("num_classes", classes)):
             given = values["arguments"].get(key)
             if given is not None and given != found:
                 raise RequestError(
                     f"arguments.{key} is {given}, and the data of {self.recipe.data.source} have {found}"
                 )
-            if key in known:
+            if self.takes(key):
                 values["arguments"][key] = found
-        policy = precision.policy(self.recipe.train.precision)
-        values["arguments"].setdefault("dtype_policy", policy)
+        if self.takes("dtype_policy"):
+            values["arguments"].setdefault("dtype_policy", precision.policy(self.recipe.train.precision))
         self._check_class_weights()
         self.recipe = from_values(values, name=self.recipe.name)
+
+    def _check_parts(self) -> None:
+        """Refuse parts that do not belong together, and settings that would silently do nothing."""
+        parts, source = self.collection.parts, self.recipe.data.source
+        for name, images in parts.items():
+            if not len(images):
+                raise RequestError(f"the {name} part of {source} is empty; data.validation sets the validation part")
+            if images.shape != parts["train"].shape:
+                raise RequestError(
+                    f"{source}: {name} images are {images.shape} and training images {parts['train'].shape}: "
+                    "say data.image_size and data.channels"
+                )
+        if "validation" not in parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
+            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
 
     def _check_class_weights(self) -> None:
         wanted = self.recipe.train.class_weights
