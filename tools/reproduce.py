@@ -79,7 +79,8 @@ def record(name: str, result: dict) -> None:
     spread = f" +- {result['std']:.2%}" if result["std"] is not None else ""
     line = (
         f"# kzoo train {name}: {result['minutes']:.1f} minutes on {result['hardware']}, "
-        f"{result['metric']} {result['mean']:.2%}{spread} over {len(result['seeds'])} seeds ({result['date']})"
+        f"{result['metric']} {result['mean']:.2%}{spread}, {len(result['seeds'])} seed{'s' * (len(result['seeds']) > 1)}, "
+        f"{result['date']}"
     )
     path.write_text(f"{line}\n{body}\n{configs.dump({'results': [result]})}", "utf-8")
     recipe.load(name)

@@ -1,0 +1,27 @@
+"""The tools that record figures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kzoo
+
+TOOLS = Path(kzoo.__file__).resolve().parents[1] / "tools"
+
+pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason="kzoo is not imported from a checkout")
+
+
+def test_results_are_what_the_tool_writes():
+    done = subprocess.run([sys.executable, TOOLS / "results.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_of_an_earlier_recipe_is_not_recorded(tmp_path):
+    """The folder holds a finished run of other settings, which is no result of the recipe as it stands."""
+    recipe = kzoo.load_recipe("cnn_classifier/digits", {"train.epochs": 1, "arguments.filters": [4]})
+    kzoo.train(recipe, out=tmp_path / "cnn_classifier" / "digits" / "s0")
+    command = [sys.executable, TOOLS / "reproduce.py", "cnn_classifier/digits", "--seeds", "0", "--out", tmp_path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 1 and "earlier form of cnn_classifier/digits" in done.stderr
