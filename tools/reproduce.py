@@ -77,10 +77,10 @@ def record(name: str, result: dict) -> None:
     if body.startswith("# kzoo train "):
         body = body.partition("\n")[2]
     spread = f" +- {result['std']:.2%}" if result["std"] is not None else ""
+    count = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
     line = (
         f"# kzoo train {name}: {result['minutes']:.1f} minutes on {result['hardware']}, "
-        f"{result['metric']} {result['mean']:.2%}{spread}, {len(result['seeds'])} seed{'s' * (len(result['seeds']) > 1)}, "
-        f"{result['date']}"
+        f"{result['metric']} {result['mean']:.2%}{spread}, {count}, {result['date']}"
     )
     path.write_text(f"{line}\n{body}\n{configs.dump({'results': [result]})}", "utf-8")
     recipe.load(name)

@@ -46,7 +46,16 @@ def recipes() -> list[str]:
             lines.append("| " + " | ".join(map(str, cells)) + " |")
             notes += [NOTES[recipe.data.source]] if recipe.data.source in NOTES else []
             commands.append(f"    {r['command']}")
-    return [*lines, "", *dict.fromkeys(notes), "", "Minutes are wall time of the whole process.", "", *commands, ""]
+    return [
+        *lines,
+        "",
+        *dict.fromkeys(notes),
+        "",
+        "Minutes are wall time of the whole process; where other work shared the cores, they are an upper bound.",
+        "",
+        *commands,
+        "",
+    ]
 
 
 def benchmark(name: str, record: dict) -> list[str]:
