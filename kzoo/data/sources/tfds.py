@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,21 @@ def check(name: str, reading: Reading) -> None:
     if reading.cache == "none":
         raise RequestError("data.cache none is for folders; a tfds source takes auto, memory or disk")
     folder = _folder(reading)
-    if not _prepared(name, folder) and not reading.download:
+    if _prepared(name, folder):
+        return
+    place = folder / name.partition(":")[0]
+    if not reading.download:
         raise RequestError(
-            f"tfds:{name} is not prepared at {folder / name.partition(':')[0]}: name a folder that holds it (--set "
-            "data.data_dir=FOLDER or TFDS_DATA_DIR), or allow the download with --set data.download=true"
+            f"tfds:{name} is not prepared at {place}: name a folder that holds it (--set data.data_dir=FOLDER or "
+            "TFDS_DATA_DIR), or allow the download with --set data.download=true"
         )
+    try:
+        # TFDS itself would retry for minutes.
+        socket.create_connection(("storage.googleapis.com", 443), timeout=4).close()
+    except OSError:
+        raise RequestError(
+            f"tfds:{name} cannot be fetched: there is no network; put the prepared data at {place} instead"
+        ) from None
 
 
 def located(name: str, reading: Reading) -> dict:
@@ -70,15 +81,7 @@ def _builder(name: str, folder: Path):
 
 
 def _download(builder, name: str, folder: Path) -> None:
-    """Fetch with TFDS, which checks the checksums; fails within seconds where there is no network."""
-    import socket
-
-    try:
-        socket.create_connection(("storage.googleapis.com", 443), timeout=4).close()
-    except OSError:
-        raise RequestError(
-            f"tfds:{name} cannot be fetched: there is no network; put the prepared data at {folder / name} instead"
-        ) from None
+    """Fetch with TFDS, which checks the checksums."""
     size = builder.info.download_size or "size not stated"
     console.say(f"fetching tfds:{name} ({size}) from {builder.info.homepage or name} to {folder}")
     try:
