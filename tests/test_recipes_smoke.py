@@ -19,6 +19,7 @@ def test_recipe_smoke_runs(name, tmp_path):
     changed = {
         "data.source": f"npz:{tmp_path / 'd.npz'}",
         "data.batch_size": 32,
+        "data.validation": 0.2,
         "train.epochs": 1,
         "train.steps_per_epoch": 2,
     }
