@@ -131,4 +131,5 @@ def test_loading_a_recipe_does_not_import_keras():
     import subprocess
 
     program = "import kzoo, sys; kzoo.load_recipe('cnn_classifier/digits'); assert 'keras' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
