@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import json
+import re
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from kzoo import configs, registry
 from kzoo.errors import RequestError, nearest
+
+# A part of a whole; all of it is too much.
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Settings(pydantic.BaseModel):
@@ -32,17 +36,30 @@ class Optimizer(Settings):
 
     name: str = Field("adam", description="name of a Keras optimizer: sgd, adam, adamw, rmsprop, lion, muon, ...")
     learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate; the schedule scales it")
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of sgd and rmsprop")
+    momentum: Share | None = Field(None, description="of sgd and rmsprop")
     nesterov: bool | None = Field(None, description="of sgd")
-    beta_1: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of adam and its relatives")
-    beta_2: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of adam and its relatives")
-    rho: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="of rmsprop")
+    beta_1: Share | None = Field(None, description="of adam and its relatives")
+    beta_2: Share | None = Field(None, description="of adam and its relatives")
+    rho: Share | None = Field(None, description="of rmsprop")
     epsilon: PositiveFloat | None = None
     weight_decay: NonNegativeFloat | None = Field(None, description="decoupled, per step and times the learning rate")
     decay_excludes: tuple[str, ...] = Field(
         ("bias", "gamma", "beta"), description="weight decay spares weights whose name contains one of these"
     )
+    multipliers: dict[str, PositiveFloat] = Field(
+        {}, description="factors of the learning rate by a regular expression on the weight's path, such as beta: 64"
+    )
     arguments: dict[str, Any] = Field({}, description="further arguments of that Keras optimizer")
+
+    @pydantic.field_validator("multipliers")
+    @classmethod
+    def _patterns(cls, value):
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
 
 
 class Constant(Settings):
@@ -105,6 +122,14 @@ class Clip(Settings):
         return self
 
 
+class Lookahead(Settings):
+    """Pull the weights back to a slow average every few steps, more strongly towards the end (arXiv 1907.08610)."""
+
+    every: PositiveInt = Field(5, description="steps between two pulls")
+    decay: Share = Field(0.774, description="share of the slow weights in a pull at the end of the training")
+    ramp: NonNegativeFloat = Field(3.0, description="the share rises with this power of the training's progress")
+
+
 class Train(Settings):
     """How to train; a task may add its own keys."""
 
@@ -118,6 +143,7 @@ class Train(Settings):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="momentum of the weights' moving average, which is what is validated and kept"
     )
+    lookahead: Lookahead | None = None
     early_stopping: EarlyStopping | None = None
     monitor: str = Field("", description="figure that chooses the best checkpoint; default: the task's own")
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
@@ -125,6 +151,12 @@ class Train(Settings):
     steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = Field(False, description="ask TensorFlow for deterministic kernels, also on GPUs; slower")
+
+    @pydantic.model_validator(mode="after")
+    def _one_average(self):
+        if self.ema and self.lookahead:
+            raise ValueError("takes only one of ema and lookahead")
+        return self
 
 
 class SearchParameter(Settings):

@@ -73,3 +73,19 @@ def test_a_batch_of_nothing_readable_weighs_nothing():
     data = Batches(images, classes=3, batch_size=4, normalization=Normalization((0.0,), (1.0,)))
     values, labels, weights = data.training_batch(0)
     assert values.shape == (1, 4, 4, 1) and labels.shape == (1, 3) and weights.tolist() == [0]
+
+
+def test_alternating_flip_shows_each_image_and_its_mirror_image_in_turn():
+    pixels = np.zeros((12, 4, 4, 1), np.uint8)
+    pixels[:, :, 0, 0] = np.arange(1, 13)[:, None]
+    how = SimpleNamespace(**{**NONE, "flip": "alternating"})
+    plain = Normalization((0.0,), (1.0,))
+    data = Batches(Images(pixels, np.zeros(12)), classes=2, batch_size=6, normalization=plain, settings=how, seed=3)
+    turns = []
+    for number in range(4):
+        shown = np.concatenate([data.training_batch(2 * number + s)[0] for s in range(2)])
+        left, right = shown[:, 0, 0, 0], shown[:, 0, -1, 0]
+        turns.append({int(max(a, b)): bool(b) for a, b in zip(left, right, strict=True)})
+        assert len(turns[-1]) == 12
+    assert all(turns[n][i] != turns[n + 1][i] for n in range(3) for i in range(1, 13))
+    assert len(set(turns[0].values())) == 2, "some images begin mirrored and some do not"

@@ -42,9 +42,20 @@ def geometric(pixels: np.ndarray, settings: Settings, rng: np.random.Generator) 
         pixels = _shift(pixels, settings.translate, settings.fill, rng)
     for axis, directions in ((2, ("horizontal", "both")), (1, ("vertical", "both"))):
         if settings.flip in directions:
-            chosen = rng.random(len(pixels)) < 0.5
-            pixels = np.array(pixels) if not settings.translate else pixels
-            pixels[chosen] = np.flip(pixels[chosen], axis)
+            pixels = mirror(pixels, rng.random(len(pixels)) < 0.5, axis)
+    return pixels
+
+
+def mirror(pixels: np.ndarray, chosen: np.ndarray, axis: int = 2) -> np.ndarray:
+    """A copy in which the chosen images are flipped.
+
+    Args:
+        pixels: (batch, height, width, channels).
+        chosen: bool, (batch,).
+        axis: 2 to flip left and right, 1 to flip up and down.
+    """
+    pixels = np.array(pixels)
+    pixels[chosen] = np.flip(pixels[chosen], axis)
     return pixels
 
 
@@ -77,27 +88,26 @@ def cutout(values: np.ndarray, settings: Settings, rng: np.random.Generator) -> 
     if not settings.cutout:
         return values
     count, height, width, _ = values.shape
-    half = settings.cutout / 2
-
-    def outside(length: int) -> np.ndarray:
-        centre = rng.integers(0, length, (count, 1)) + (0.5 if settings.cutout % 2 else 0.0)
-        return np.abs(np.arange(length)[None] + 0.5 - centre) > half
-
-    keep = outside(height)[:, :, None] | outside(width)[:, None, :]
-    values *= keep[..., None]
+    side = settings.cutout
+    for image, y, x in zip(values, *(rng.integers(0, n, count) - side // 2 for n in (height, width)), strict=True):
+        image[max(y, 0) : y + side, max(x, 0) : x + side] = 0
     return values
 
 
 def _shift(pixels: np.ndarray, most: int, fill: str, rng: np.random.Generator) -> np.ndarray:
     """Shift each image by whole pixels: pad all, then view a window of each."""
-    count, height, width, _ = pixels.shape
+    count, height, width, channels = pixels.shape
     border = ((0, 0), (most, most), (most, most), (0, 0))
     # TensorFlow's "reflect" repeats the border's pixels, which NumPy calls symmetric: one word, one meaning here.
     padded = np.pad(pixels, border, mode="symmetric" if fill == "reflect" else "constant")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (1, 2))
-    y, x = rng.integers(0, 2 * most + 1, (2, count))
-    # A window has its channels before its rows and columns.
-    return np.ascontiguousarray(windows[np.arange(count), y, x].transpose(0, 2, 3, 1))
+    # A row's pixels and channels lie side by side, so that a window is copied in runs of whole rows.
+    image, row, pixel, value = padded.strides
+    places = 2 * most + 1
+    windows = np.lib.stride_tricks.as_strided(
+        padded, (count, places, places, height, width * channels), (image, row, pixel, row, value), writeable=False
+    )
+    y, x = rng.integers(0, places, (2, count))
+    return windows[np.arange(count), y, x].reshape(pixels.shape)
 
 
 def _matrices(shape: tuple, settings: Settings, rng: np.random.Generator) -> np.ndarray:

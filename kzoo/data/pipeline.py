@@ -5,6 +5,7 @@ own generator for augmentation. Nothing has to be remembered to go on in the mid
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from kzoo.data import augment
 from kzoo.data.images import Images
 from kzoo.errors import KzooError
 
-# Parts of the key of a random generator, so that the order and the augmentation of a seed are independent draws.
-_ORDER, _AUGMENT = 0, 1
+# Parts of the key of a random generator, so that a seed's order, augmentation and first mirror images are independent.
+_ORDER, _AUGMENT, _MIRROR = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class Normalization:
     std: tuple[float, ...]
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Normalise float32 images in pixel units, in place."""
-        values -= np.asarray(self.mean, np.float32)
-        values *= 1 / np.asarray(self.std, np.float32)
+        """Normalise contiguous float32 images (batch, height, width, channels) in pixel units, in place."""
+        # Row by row: NumPy's inner loop would be as short as the channels are few.
+        rows, width = values.reshape(*values.shape[:2], -1), values.shape[2]
+        rows -= np.tile(np.asarray(self.mean, np.float32), width)
+        rows *= np.tile(1 / np.asarray(self.std, np.float32), width)
         return values
 
 
@@ -92,6 +95,10 @@ class Batches:
         if self.settings is None:
             return self._finish(pixels.astype(np.float32), labels)
         rng = np.random.default_rng([self.seed, _AUGMENT, step])
+        if self.settings.flip == "alternating":
+            # Where a file was unreadable the batch is shorter, and those behind it take each other's turns.
+            turns = (self._mirrored[order] + number) % 2 == 1
+            pixels = augment.mirror(pixels, turns[: len(pixels)])
         pixels = augment.geometric(pixels, self.settings, rng)
         values = augment.photometric(pixels.astype(np.float32), self.settings, rng)
         return self._finish(values, labels, rng)
@@ -126,6 +133,11 @@ class Batches:
         one_hot[np.arange(len(labels)), labels] = 1
         weights = np.ones(len(labels), np.float32) if self.class_weights is None else self.class_weights[labels]
         return values, one_hot, weights
+
+    @functools.cached_property
+    def _mirrored(self) -> np.ndarray:
+        """0 or 1 for each image: whether the first pass mirrors it."""
+        return np.random.default_rng([self.seed, _MIRROR]).integers(0, 2, len(self.images))
 
     def _order_of(self, number: int) -> np.ndarray:
         """The order of one pass; the last one asked for is kept."""

@@ -8,7 +8,7 @@ import keras
 from kzoo import console, weights
 from kzoo.errors import WorkError
 from kzoo.run import Run
-from kzoo.tasks import optimizers
+from kzoo.tasks import optimizers, update_rules
 
 
 class Averaging(keras.callbacks.Callback):
@@ -20,11 +20,8 @@ class Averaging(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         """Put the averages in."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        averages = optimizer._model_variables_moving_average
         self.aside = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
-            variable.assign(average)
+        put_averages(self.model)
 
     def on_test_end(self, logs=None):
         """Put the weights back, bit for bit."""
@@ -193,6 +190,13 @@ class Progress(keras.callbacks.Callback):
         figures = "  ".join(f"{k} {float(v):.4f}" for k, v in (logs or {}).items())
         place = f"epoch {epoch + 1}/{self.params['epochs']}"
         console.say(f"{place}  {figures}  {speed:,.0f} {self.unit}/s  {clock(left)} left")
+
+
+def put_averages(model) -> None:
+    """Put the averages of the weights, where the model's optimiser keeps any, in the weights' place."""
+    averages = update_rules.averages(model.optimizer)
+    for variable, average in zip(model.trainable_variables, averages or (), strict=averages is not None):
+        variable.assign(average)
 
 
 def higher_is_better(monitor: str) -> bool:

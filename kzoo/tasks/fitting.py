@@ -59,7 +59,7 @@ def fit(
         jit_compile=settings.jit_compile,
         steps_per_execution=settings.steps_per_execution,
     )
-    averaging = callbacks.Averaging() if settings.ema else None
+    averaging = callbacks.Averaging() if settings.ema or settings.lookahead else None
     best = None
     if validation is not None:
         stop = settings.early_stopping
@@ -95,7 +95,6 @@ def _finish(model, run: Run, settings: recipes.Train, best, monitor: str) -> dic
         load_checkpoint(run.checkpoint("best"), model)
         return {**figures, "best_epoch": best.epoch, monitor: best.best}
     load_checkpoint(run.checkpoint("last"), model, model.optimizer)
-    if settings.ema:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
+    callbacks.put_averages(model)
     save_checkpoint(run.checkpoint("best"), model, {"epoch": len(rows)})
     return {**figures, "loss": float(rows[-1]["loss"])}

@@ -7,6 +7,7 @@ import keras
 
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError, nearest
+from kzoo.tasks import update_rules
 
 
 def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> keras.optimizers.Optimizer:
@@ -23,7 +24,8 @@ def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> k
     """
     wanted = settings.optimizer
     kind = _kind(wanted.name)
-    given = wanted.model_dump(exclude={"name", "learning_rate", "decay_excludes", "arguments"}, exclude_none=True)
+    apart = {"name", "learning_rate", "decay_excludes", "multipliers", "arguments"}
+    given = wanted.model_dump(exclude=apart, exclude_none=True)
     given |= wanted.arguments
     clip = settings.gradient_clip
     given |= {
@@ -41,6 +43,11 @@ def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> k
     for key in given:
         if key not in known - {"kwargs", "name", "learning_rate"}:
             raise RequestError(f"train.optimizer: {wanted.name} of Keras has no argument {key!r}{nearest(key, known)}")
+    if wanted.multipliers:
+        kind = update_rules.with_multipliers(kind, wanted.multipliers)
+    if settings.lookahead:
+        total = settings.epochs * steps_per_epoch
+        kind = update_rules.with_lookahead(kind, **settings.lookahead.model_dump(), total_steps=total)
     optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
     if wanted.weight_decay and wanted.decay_excludes:
         optimizer.exclude_from_weight_decay(var_names=list(wanted.decay_excludes))

@@ -8,17 +8,18 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from kzoo import recipe
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
-from kzoo.recipe import Settings
+from kzoo.recipe import Settings, Share
 
 # What an epoch yields and `train.monitor` may name.
 FIGURES = ("accuracy", "loss", "val_accuracy", "val_loss")
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Augment(Settings):
     """Random changes of training images, drawn anew for each image and epoch; none by default."""
 
-    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    flip: Literal["none", "horizontal", "vertical", "both", "alternating"] = Field(
+        "none", description="alternating: horizontally, every second time that an image comes (arXiv 2404.00498)"
+    )
     translate: NonNegativeInt = Field(0, description="shift by up to this many pixels, each way")
     rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="turn by up to this many degrees, each way")
     zoom: Share = Field(0.0, description="scale by a factor from 1 - zoom to 1 + zoom")
@@ -42,7 +43,7 @@ class Data(Settings):
     fit: Literal["stretch", "crop", "pad"] = Field(
         "stretch", description="how another aspect ratio is brought to image_size"
     )
-    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+    validation: Share = Field(
         0.1, description="share of the training part held out, unless the source has a validation part"
     )
     seed: NonNegativeInt = Field(0, description="fixes which images are held out")
@@ -51,6 +52,11 @@ class Data(Settings):
         description="standard: zero mean and unit deviation per channel of the training images; unit: 0 to 1",
     )
     augment: Augment = Augment()
+    tta: Literal["none", "mirror", "mirror_translate"] = Field(
+        "none",
+        description="evaluation also averages the logits of each image and its mirror image, and of both shifted by a "
+        "pixel along the diagonal and back (arXiv 2404.00498)",
+    )
     cache: Literal["auto", "memory", "disk", "none"] = Field(
         "auto", description="where decoded images are kept: memory, disk (tfds), none (folders: decoded each time)"
     )
@@ -66,6 +72,9 @@ class Train(recipe.Train):
     """How to train a classifier."""
 
     label_smoothing: Share = 0.0
+    whiten: str | None = Field(
+        None, description="convolution whose kernel is frozen as a whitening of the training images' patches"
+    )
     class_weights: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = Field(
         "none",
         description="weight of each class in the loss, by class name; balanced: inverse to its frequency",

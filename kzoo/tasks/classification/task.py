@@ -13,7 +13,7 @@ from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
 from kzoo.tasks import base, fitting, optimizers, precision
-from kzoo.tasks.classification import figures
+from kzoo.tasks.classification import figures, views, whitening
 
 SAMPLES = 16
 
@@ -71,6 +71,8 @@ class Task(base.Task):
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train on the training part, validated on the held-out part."""
         settings, parts = self.recipe.train, self.collection.parts
+        if settings.whiten:
+            self._whiten(model)
         batches = self._batches(parts["train"], training=True)
         validation = self._batches(parts["validation"]) if "validation" in parts else None
         steps = settings.steps_per_epoch or batches.steps_per_pass
@@ -101,17 +103,27 @@ class Task(base.Task):
         return set(self.collection.parts)
 
     def evaluate(self, model, split: str) -> dict[str, Any]:
-        """Accuracy, top-5, per-class precision, recall and F1, confusion matrix."""
-        parts = self.collection.parts
+        """Accuracy, top-5, per-class precision, recall and F1, confusion matrix; with ``data.tta`` its accuracy too."""
+        parts, tta = self.collection.parts, self.recipe.data.tta
         if split not in self.splits:
             raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(sorted(parts))}")
-        logits, labels, batches = [], [], self._batches(parts[split])
+
+        def network(images):
+            return keras.ops.convert_to_numpy(model(images, training=False))
+
+        logits, averaged, labels, batches = [], [], [], self._batches(parts[split])
         with explained(batches):
-            for images, one_hot, weights in batches.evaluation():
-                real = weights.numpy() > 0
-                logits.append(keras.ops.convert_to_numpy(model(images, training=False))[real])
-                labels.append(one_hot.numpy().argmax(1)[real])
-        return figures.judge(np.concatenate(logits), np.concatenate(labels), self.collection.classes)
+            for images, one_hot, weights in batches.evaluation().as_numpy_iterator():
+                real = weights > 0
+                labels.append(one_hot.argmax(1)[real])
+                logits.append(network(images)[real])
+                if tta != "none":
+                    averaged.append(views.average(network, images[real], tta, logits[-1]))
+        truth = np.concatenate(labels)
+        found = figures.judge(np.concatenate(logits), truth, self.collection.classes)
+        if averaged:
+            found["accuracy_tta"] = float((np.concatenate(averaged).argmax(1) == truth).mean())
+        return found
 
     def draw(self, found: dict[str, Any], folder: Path) -> list[Path]:
         """The confusion matrix as a PNG."""
@@ -145,6 +157,11 @@ class Task(base.Task):
             values["arguments"].setdefault("dtype_policy", precision.policy(self.recipe.train.precision))
         self._check_class_weights()
         self.recipe = from_values(values, name=self.recipe.name)
+
+    def _whiten(self, model) -> None:
+        """Freeze the first convolution as a whitening; a checkpoint that is gone on with holds the same kernel."""
+        layer = whitening.freeze(model, self.recipe.train.whiten)
+        layer.kernel.assign(whitening.kernel(self.collection.parts["train"], self.normalization, layer.kernel_size))
 
     def _check_parts(self) -> None:
         """Refuse parts that do not belong together, and settings that would silently do nothing."""

@@ -1,0 +1,84 @@
+"""What a recipe may add to any optimiser of Keras: learning rates by variable, and Lookahead."""
+
+import functools
+import re
+
+import keras
+
+
+def with_multipliers(kind: type, multipliers: dict[str, float]) -> type:
+    """An optimiser class whose learning rate is multiplied for some variables; their weight decay stays as it is.
+
+    Args:
+        kind: A Keras optimiser class.
+        multipliers: From regular expressions, searched for in a variable's path such as ``stem_norm/beta``, to factors;
+            a variable takes the first that fits, and 1 where none does.
+    """
+
+    class WithMultipliers(kind):
+        @functools.wraps(kind.build, assigned=("__doc__",))
+        def build(self, variables):
+            if not self.built:
+                self._factors = [_first_fit(v.path, multipliers) for v in variables]
+            super().build(variables)
+
+        @functools.wraps(kind.update_step, assigned=("__doc__",))
+        def update_step(self, gradient, variable, learning_rate):
+            factor = self._factors[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * factor)
+
+    return WithMultipliers
+
+
+def with_lookahead(kind: type, every: int, decay: float, ramp: float, total_steps: int) -> type:
+    """An optimiser class that pulls the weights back to a slow average now and then.
+
+    Every few steps ``slow = d * slow + (1 - d) * weights`` and ``weights = slow``, where d rises from 0 to `decay` as
+    ``decay * (step / total_steps) ** ramp``: Lookahead (Zhang et al. 2019, arXiv 1907.08610) with the schedule of
+    Jordan 2024 (arXiv 2404.00498, section 3.4).
+
+    Args:
+        kind: A Keras optimiser class.
+        every: Steps between two pulls.
+        decay: Share of the slow weights at the end, in [0, 1).
+        ramp: Exponent of the rise; 0 for a constant share.
+        total_steps: Steps of the whole training.
+    """
+    ops = keras.ops
+
+    class WithLookahead(kind):
+        @functools.wraps(kind.build, assigned=("__doc__",))
+        def build(self, variables):
+            if self.built:
+                return
+            super().build(variables)
+            self.averages = [self.add_variable_from_reference(v, name="slow") for v in variables]
+
+        @functools.wraps(kind.apply, assigned=("__doc__",))
+        def apply(self, grads, trainable_variables=None):
+            super().apply(grads, trainable_variables)
+            step = ops.cast(self.iterations, "float32")
+            ops.cond(ops.equal(self.iterations % every, 0), lambda: self._pull(step), lambda: None)
+
+        def _pull(self, step):
+            share = decay * (step / total_steps) ** ramp
+            # The slow weights start as the weights of the first pull.
+            share = ops.where(step <= every, 0.0, share)
+            for fast, slow in zip(self._trainable_variables, self.averages, strict=True):
+                part = ops.cast(share, fast.dtype)
+                slow.assign(part * slow + (1 - part) * fast)
+                fast.assign(slow)
+
+    return WithLookahead
+
+
+def averages(optimizer: keras.optimizers.Optimizer) -> list | None:
+    """The averaged weights that an optimiser keeps, in the order of its variables; None for one that keeps none."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if optimizer.use_ema:
+        return optimizer._model_variables_moving_average
+    return getattr(optimizer, "averages", None)
+
+
+def _first_fit(path: str, multipliers: dict[str, float]) -> float:
+    return next((factor for pattern, factor in multipliers.items() if re.search(pattern, path)), 1.0)
