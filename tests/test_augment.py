@@ -15,6 +15,9 @@ NONE = dict(
     brightness=0.0,
     contrast=0.0,
     cutout=0,
+    mixup=0.0,
+    cutmix=0.0,
+    randaugment=None,
     fill="reflect",
 )
 
@@ -116,3 +119,43 @@ def test_the_same_generator_gives_the_same_images(pixels):
     how = settings(flip="horizontal", rotate=20.0, zoom=0.2, translate=1, crop=0.2, shear=0.1)
     first, second = (augment.geometric(pixels, how, generator()) for _ in range(2))
     assert np.array_equal(first, second) and not np.array_equal(first, pixels) and first.dtype == np.uint8
+
+
+def one_hot(count, classes=5):
+    return np.eye(classes, dtype=np.float32)[np.arange(count) % classes]
+
+
+def test_mixup_adds_images_labels_and_weights_up_in_the_same_share():
+    values = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) * np.ones((1, 4, 4, 1), np.float32)
+    numbers = np.eye(10, dtype=np.float32)
+    mixed, labels, weights = augment.mix(
+        values, numbers, np.arange(10, dtype=np.float32), settings(mixup=1.0), generator()
+    )
+    np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], labels @ np.arange(10), rtol=1e-5)
+    np.testing.assert_allclose(weights, labels @ np.arange(10), rtol=1e-5)
+    assert len(np.unique(labels.round(6))) > 2, "neither image alone"
+
+
+def test_cutmix_pastes_a_rectangle_and_weighs_by_its_area():
+    values = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) * np.ones((1, 8, 6, 1), np.float32)
+    seen = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        mixed, labels, _ = augment.mix(values, np.eye(10, dtype=np.float32), np.ones(10), settings(cutmix=1.0), rng)
+        np.testing.assert_allclose(labels @ np.arange(10), mixed.mean((1, 2, 3)), rtol=1e-5, atol=1e-5)
+        image = mixed[3, ..., 0]
+        pasted = image != 3
+        rows, columns = pasted.any(1), pasted.any(0)
+        assert pasted.sum() == rows.sum() * columns.sum() and len(np.unique(image)) <= 2
+        seen.add(int(pasted.sum()))
+    assert len(seen) > 8 and (values[:, 0, 0, 0] == np.arange(10)).all(), "the given images stay as they are"
+
+
+def test_of_mixup_and_cutmix_each_batch_takes_one():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 6, 6, 1)).astype(np.float32)
+    both = settings(mixup=0.5, cutmix=0.5)
+    drawn = [augment.mix(values, one_hot(4), np.ones(4), both, np.random.default_rng(n))[0] for n in range(40)]
+    exact = [np.isin(mixed, values).all() for mixed in drawn]
+    assert 5 < sum(exact) < 35

@@ -9,9 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
+from kzoo.data.randaugment import Settings as RandAugmentSettings
+from kzoo.data.randaugment import randaugment
+
 
 class Settings(Protocol):
-    """What `geometric`, `photometric` and `cutout` read; see the recipe's ``data.augment`` for the units."""
+    """What the functions of this module read; see the recipe's ``data.augment`` for the units."""
 
     flip: str
     translate: int
@@ -22,6 +25,9 @@ class Settings(Protocol):
     brightness: float
     contrast: float
     cutout: int
+    mixup: float
+    cutmix: float
+    randaugment: RandAugmentSettings | None
     fill: str
 
 
@@ -44,6 +50,23 @@ def geometric(pixels: np.ndarray, settings: Settings, rng: np.random.Generator) 
         if settings.flip in directions:
             pixels = mirror(pixels, rng.random(len(pixels)) < 0.5, axis)
     return pixels
+
+
+def varied(pixels: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
+    """RandAugment.
+
+    Args:
+        pixels: uint8, (batch, height, width, channels).
+    """
+    if settings.randaugment is None:
+        return pixels
+    centre = np.array([(pixels.shape[2] - 1) / 2, (pixels.shape[1] - 1) / 2])
+
+    def transform(chosen, matrices):
+        linear, offset = matrices[:, :, :2], matrices[:, :, 2]
+        return _transform(chosen, _projective(linear, centre + offset - linear @ centre), settings.fill)
+
+    return randaugment(pixels, settings.randaugment, rng, transform)
 
 
 def mirror(pixels: np.ndarray, chosen: np.ndarray, axis: int = 2) -> np.ndarray:
@@ -94,6 +117,47 @@ def cutout(values: np.ndarray, settings: Settings, rng: np.random.Generator) -> 
     return values
 
 
+def mix(
+    values: np.ndarray, labels: np.ndarray, weights: np.ndarray, settings: Settings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mix each image, its label and its weight with those of another of the batch.
+
+    mixup (Zhang et al. 2017, arXiv 1710.09412) adds the images up, CutMix (Yun et al. 2019, arXiv 1905.04899) puts a
+    rectangle of one into the other; of both, each batch takes one at random. Shares are drawn from Beta(a, a) with the
+    setting as a, once for a batch.
+
+    Args:
+        values: float32, (batch, height, width, channels).
+        labels: float32, (batch, classes), one-hot.
+        weights: float32, (batch,).
+    """
+    methods = [m for m, strength in ((_add_up, settings.mixup), (_paste, settings.cutmix)) if strength]
+    if not methods:
+        return values, labels, weights
+    method = methods[rng.integers(len(methods))]
+    share = rng.beta(*2 * [settings.mixup if method is _add_up else settings.cutmix])
+    other = rng.permutation(len(values))
+    values, share = method(values, values[other], share, rng)
+    share = np.float32(share)
+    return values, share * labels + (1 - share) * labels[other], share * weights + (1 - share) * weights[other]
+
+
+def _add_up(values, others, share, rng):
+    return np.float32(share) * values + np.float32(1 - share) * others, share
+
+
+def _paste(values, others, share, rng):
+    """A rectangle of about ``1 - share`` of the area, cut off at the border; the share is that of what was pasted."""
+    height, width = values.shape[1:3]
+    y, x = rng.integers(height), rng.integers(width)
+    half = np.sqrt(1 - share) / 2
+    top, bottom = (int(np.clip(y + s * half * height, 0, height)) for s in (-1, 1))
+    left, right = (int(np.clip(x + s * half * width, 0, width)) for s in (-1, 1))
+    values = np.array(values)
+    values[:, top:bottom, left:right] = others[:, top:bottom, left:right]
+    return values, 1 - (bottom - top) * (right - left) / (height * width)
+
+
 def _shift(pixels: np.ndarray, most: int, fill: str, rng: np.random.Generator) -> np.ndarray:
     """Shift each image by whole pixels: pad all, then view a window of each."""
     count, height, width, channels = pixels.shape
@@ -135,8 +199,12 @@ def _matrices(shape: tuple, settings: Settings, rng: np.random.Generator) -> np.
     linear[:, 1, 0], linear[:, 1, 1] = np.sin(angle), np.sin(angle) * slant + np.cos(angle)
     linear *= (scale * cut)[:, None, None] * mirror.T[:, None, :]
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    matrices = np.zeros((count, 8), np.float32)
-    shift = centre + offset.T - np.einsum("nij,j->ni", linear, centre)
+    return _projective(linear, centre + offset.T - linear @ centre)
+
+
+def _projective(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Affine maps as TensorFlow's eight numbers: (count, 2, 2) and (count, 2) to (count, 8)."""
+    matrices = np.zeros((len(linear), 8), np.float32)
     matrices[:, 0:2], matrices[:, 2] = linear[:, 0], shift[:, 0]
     matrices[:, 3:5], matrices[:, 5] = linear[:, 1], shift[:, 1]
     return matrices

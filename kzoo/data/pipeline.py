@@ -86,8 +86,8 @@ class Batches:
         """The batch of a step, counted from the start of the training.
 
         Returns:
-            float32 images (batch, height, width, channels), float32 one-hot labels (batch, classes) and float32 example
-            weights (batch,).
+            float32 images (batch, height, width, channels), float32 labels (batch, classes), one-hot unless they are
+            mixed, and float32 example weights (batch,).
         """
         number, place = divmod(step, self.steps_per_pass)
         order = self._order_of(number)[place * self.batch_size : (place + 1) * self.batch_size]
@@ -99,7 +99,7 @@ class Batches:
             # Where a file was unreadable the batch is shorter, and those behind it take each other's turns.
             turns = (self._mirrored[order] + number) % 2 == 1
             pixels = augment.mirror(pixels, turns[: len(pixels)])
-        pixels = augment.geometric(pixels, self.settings, rng)
+        pixels = augment.varied(augment.geometric(pixels, self.settings, rng), self.settings, rng)
         values = augment.photometric(pixels.astype(np.float32), self.settings, rng)
         return self._finish(values, labels, rng)
 
@@ -132,6 +132,8 @@ class Batches:
         one_hot = np.zeros((len(labels), self.classes), np.float32)
         one_hot[np.arange(len(labels)), labels] = 1
         weights = np.ones(len(labels), np.float32) if self.class_weights is None else self.class_weights[labels]
+        if rng is not None:
+            return augment.mix(values, one_hot, weights, self.settings, rng)
         return values, one_hot, weights
 
     @functools.cached_property

@@ -14,6 +14,13 @@ from kzoo.recipe import Settings, Share
 FIGURES = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
+class RandAugment(Settings):
+    """Some random operations of one strength for each image (arXiv 1909.13719)."""
+
+    operations: PositiveInt = Field(2, description="operations for each image")
+    magnitude: Annotated[float, Field(ge=0, le=30)] = Field(9.0, description="their strength, from 0 to 30")
+
+
 class Augment(Settings):
     """Random changes of training images, drawn anew for each image and epoch; none by default."""
 
@@ -28,6 +35,11 @@ class Augment(Settings):
     brightness: Share = Field(0.0, description="add up to this share of the value range, each way")
     contrast: Share = Field(0.0, description="multiply the distance from the mean by 1 - contrast to 1 + contrast")
     cutout: NonNegativeInt = Field(0, description="blank a square of this side (arXiv 1708.04552)")
+    mixup: NonNegativeFloat = Field(0.0, description="add images up in shares from Beta(a, a) (arXiv 1710.09412)")
+    cutmix: NonNegativeFloat = Field(
+        0.0, description="put a rectangle of another image in, its area from Beta(a, a) (arXiv 1905.04899)"
+    )
+    randaugment: RandAugment | None = None
     fill: Literal["reflect", "constant"] = Field("reflect", description="what stands beyond the border")
 
 
