@@ -16,7 +16,7 @@ IMAGENET = {
 }
 
 
-@register(task="classification", parameters=272474)
+@register(task="classification", parameters=271098)
 def resnet(
     input_shape: tuple[int, int, int] = (32, 32, 3),
     num_classes: int = 10,
