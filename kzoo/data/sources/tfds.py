@@ -45,13 +45,10 @@ def check(name: str, reading: Reading) -> None:
             f"tfds:{name} is not prepared at {place}: name a folder that holds it (--set data.data_dir=FOLDER or "
             "TFDS_DATA_DIR), or allow the download with --set data.download=true"
         )
-    try:
-        # TFDS itself would retry for minutes.
-        socket.create_connection(("storage.googleapis.com", 443), timeout=4).close()
-    except OSError:
+    if not _reachable():
         raise RequestError(
             f"tfds:{name} cannot be fetched: there is no network; put the prepared data at {place} instead"
-        ) from None
+        )
 
 
 def located(name: str, reading: Reading) -> dict:
@@ -61,6 +58,15 @@ def located(name: str, reading: Reading) -> dict:
 
 def _folder(reading: Reading) -> Path:
     return Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _reachable() -> bool:
+    """Whether the host is there that TFDS asks first; TFDS itself would retry for minutes."""
+    try:
+        socket.create_connection(("storage.googleapis.com", 443), timeout=4).close()
+    except OSError:
+        return False
+    return True
 
 
 def _prepared(name: str, folder: Path) -> bool:
