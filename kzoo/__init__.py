@@ -20,6 +20,7 @@ _HOMES = {
     "bench": "kzoo.bench",
     "build": "kzoo.build",
     "evaluate": "kzoo.evaluate",
+    "explain": "kzoo.evaluate",
     "export": "kzoo.export",
     "info": "kzoo.registry",
     "list_models": "kzoo.registry",

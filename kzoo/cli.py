@@ -209,6 +209,28 @@ def predict(
 
 
 @app.command()
+def explain(
+    run: RunFolder,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")],
+    label: Annotated[str | None, typer.Option(help="The label to explain; the most probable by default.")] = None,
+    layer: Annotated[str | None, typer.Option(help="The layer to look at; the last with maps by default.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw where a classifier looks for its answer (Grad-CAM), a PNG for each input."""
+    from kzoo.evaluate import explain as draw
+
+    answers = draw(run, inputs, out=out, label=label, layer=layer)
+    if as_json:
+        _print_json(answers)
+    else:
+        rows = [[a["input"], a["label"], f"{a['probability']:.4f}", a["picture"]] for a in answers]
+        _print_table(["input", "label", "probability", "picture"], rows)
+
+
+@app.command()
 def search(
     recipe: RecipeName,
     sets: Sets = None,

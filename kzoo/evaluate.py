@@ -77,14 +77,45 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     Raises:
         RequestError: An input is missing or unreadable, or the run has no weights.
     """
+    inputs = expand(inputs)
+    model, answers = _open(run)
+    return answers.answer(model, inputs, **options)
+
+
+def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **options) -> list[dict[str, Any]]:
+    """Answer raw inputs and draw what decided each answer.
+
+    Args:
+        run: A run or its folder.
+        inputs: As for `predict`.
+        out: Folder of the pictures; the run's own ``explained`` by default.
+        **options: The task's own; classification takes ``label`` and ``layer`` (Grad-CAM).
+
+    Returns:
+        One answer for each input, in order, with the path of its ``picture``.
+
+    Raises:
+        RequestError: An input is missing or unreadable, the run has no weights, or the task has no explanation.
+    """
     run = run if isinstance(run, Run) else Run(run)
     inputs = expand(inputs)
+    model, answers = _open(run)
+    folder = Path(out) if out is not None else run.path / "explained"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be made: {error.strerror}") from None
+    return answers.explain(model, inputs, folder, **options)
+
+
+def _open(run: Run | str | Path):
+    """A run's model with its chosen weights, and what answers with it."""
+    run = run if isinstance(run, Run) else Run(run)
     weights, card = run.weights, run.card
     import_keras()
     from kzoo import tasks
 
-    model = build(card["model"], weights=weights, **card["arguments"])
-    return tasks.open_answers(card).answer(model, inputs, **options)
+    return build(card["model"], weights=weights, **card["arguments"]), tasks.open_answers(card)
 
 
 def expand(inputs) -> list:

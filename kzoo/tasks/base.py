@@ -9,6 +9,7 @@ import numpy as np
 
 from kzoo import registry
 from kzoo.build import build
+from kzoo.errors import RequestError
 from kzoo.recipe import Recipe
 from kzoo.run import Run
 
@@ -123,6 +124,17 @@ class Answers(abc.ABC):
         Raises:
             RequestError: An input cannot be read.
         """
+
+    def explain(self, model, inputs: list, folder: Path, **options) -> list[dict[str, Any]]:
+        """One answer for each input, with a picture of what decided it.
+
+        Args:
+            folder: Where the pictures go.
+
+        Raises:
+            RequestError: An input cannot be read, or the task has no explanation.
+        """
+        raise RequestError(f"the task {self.card['task']} has nothing to explain its answers with")
 
     @abc.abstractmethod
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From raw images to labels and probabilities, in Python and inside exported graphs."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.data import decode
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, nearest
 from kzoo.tasks import base
+from kzoo.tasks.classification import gradcam
 
 BATCH = 64
 
@@ -42,6 +44,43 @@ class Answers(base.Answers):
                 best = [{"label": self.labels[i], "probability": float(row[i])} for i in order]
                 name = str(given) if isinstance(given, str | Path) else None
                 answers.append({"input": name, **best[0], "top": best})
+        return answers
+
+    def explain(
+        self, model, inputs: list, folder: Path, *, label: str | None = None, layer: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Classify images and draw where the network looks for a class (Grad-CAM).
+
+        Args:
+            model: The network.
+            inputs: As for `answer`.
+            folder: Where the PNGs go, ``<input's name>-<label>.png``.
+            label: The class to explain; the most probable one by default.
+            layer: The layer whose feature maps are weighed; the last one by default.
+
+        Returns:
+            For each input its ``input``, ``label``, ``probability`` and ``picture``.
+        """
+        if label is not None and label not in self.labels:
+            raise RequestError(f"there is no label {label!r}{nearest(label, self.labels)}")
+        maps, answers, taken = gradcam.feature_layer(model, layer), [], set()
+        for number, given in enumerate(inputs):
+            pixels = self._read(given)
+            image = self._normalize(pixels[None])
+            probabilities = keras.ops.convert_to_numpy(self._probabilities(model(image)))[0]
+            chosen = int(probabilities.argmax()) if label is None else self.labels.index(label)
+            heat = gradcam.heat_maps(model, image, np.array([chosen]), maps)[0]
+            name = str(given) if isinstance(given, str | Path) else None
+            path = _free(folder, f"{Path(name).stem if name else f'image{number}'}-{self.labels[chosen]}", taken)
+            gradcam.write(path, gradcam.overlay(pixels, heat))
+            answers.append(
+                {
+                    "input": name,
+                    "label": self.labels[chosen],
+                    "probability": float(probabilities[chosen]),
+                    "picture": str(path),
+                }
+            )
         return answers
 
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
@@ -115,3 +154,12 @@ class Answers(base.Answers):
     @staticmethod
     def _probabilities(logits):
         return keras.ops.softmax(keras.ops.cast(logits, "float32"))
+
+
+def _free(folder: Path, stem: str, taken: set[str]) -> Path:
+    """A file name that none of this call's pictures has; images of two folders may share theirs."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem)
+    others = (f"{stem}-{i}" for i in itertools.count(2))
+    name = next(n for n in itertools.chain([stem], others) if n not in taken)
+    taken.add(name)
+    return folder / f"{name}.png"
