@@ -25,6 +25,7 @@ _HOMES = {
     "info": "kzoo.registry",
     "list_models": "kzoo.registry",
     "list_recipes": "kzoo.configs",
+    "list_weights": "kzoo.pretrained",
     "load": "kzoo.build",
     "load_recipe": "kzoo.recipe",
     "predict": "kzoo.evaluate",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kzoo import registry, weights
+from kzoo import pretrained, registry, weights
 from kzoo.errors import RequestError
 from kzoo.run import Run, read_json
 
@@ -15,8 +15,10 @@ def build(name: str, *, weights: str | Path | None = None, **arguments):
 
     Args:
         name: A name from `kzoo.list_models`.
-        weights: A run folder, or a ``.keras``, ``.h5``, ``.weights.h5`` or checkpoint file of the same network; None
-            for random initial weights.
+        weights: The tag of trained weights (``mnist``; see `kzoo.list_weights`), whose network's arguments are then the
+            defaults; or a run folder, or a ``.keras``, ``.h5``, ``.weights.h5`` or checkpoint file of the same network;
+            None for random initial weights. Where only the last layer differs in shape, because the classes do, that
+            layer starts anew and is named.
         **arguments: The builder's own arguments; see `kzoo.info`.
 
     Returns:
@@ -25,6 +27,9 @@ def build(name: str, *, weights: str | Path | None = None, **arguments):
     Raises:
         RequestError: Unknown name, unknown or ill-typed argument, or weights that do not fit.
     """
+    if weights is not None and not Path(weights).exists() and not Path(weights).suffix:
+        entry = pretrained.find(registry.find(name).name, str(weights))
+        arguments, weights = {**entry.card["arguments"], **arguments}, pretrained.locate(entry)
     arguments = registry.check_arguments(name, arguments)
     builder = registry.builder_of(name)
     try:

@@ -10,11 +10,13 @@ declares is bounded before Keras reads it and compares the shapes.
 """
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from kzoo import console
 from kzoo.errors import RequestError
 from kzoo.run import Run, atomic
 
@@ -39,13 +41,14 @@ def save_checkpoint(path: Path, model, document: dict, optimizer=None) -> None:
         np.savez(handle, **arrays)
 
 
-def load_checkpoint(path: Path, model, optimizer=None) -> dict:
+def load_checkpoint(path: Path, model, optimizer=None, *, spare: tuple = ()) -> dict:
     """Restore a checkpoint into a model of the same network.
 
     Args:
         path: A file that `save_checkpoint` wrote.
         model: The built model.
         optimizer: A built optimiser, whose variables are restored too if it is given.
+        spare: Variables that keep their values where the file's have another shape.
 
     Returns:
         The checkpoint's document.
@@ -63,7 +66,7 @@ def load_checkpoint(path: Path, model, optimizer=None) -> dict:
                 raise RequestError(f"{path} holds {len(of_model)} arrays of a model that has {len(model.variables)}")
             by_place = {n.partition("@")[0]: n for n in stored}
             values = [
-                _read(archive, by_place.get(_place(kind, index)), variable, path)
+                _read(archive, by_place.get(_place(kind, index)), variable, path, _among(spare, variable))
                 for kind in dict.fromkeys(k for k, _ in wanted)
                 for index, variable in enumerate(v for k, v in wanted if k == kind)
             ]
@@ -75,23 +78,28 @@ def load_checkpoint(path: Path, model, optimizer=None) -> dict:
     except Exception as error:  # a damaged archive raises one of a dozen types
         raise RequestError(f"{path} cannot be read as a checkpoint: {error}") from None
     for (_, variable), value in zip(wanted, values, strict=True):
-        variable.assign(value)
+        if value is not None:
+            variable.assign(value)
+    _tell(path, [v for (_, v), value in zip(wanted, values, strict=True) if value is None])
     return document
 
 
 def load_into(model, source: str | Path) -> None:
     """Fill a built model with the weights of a run folder or an artefact.
 
+    The last layer with weights, the head, starts anew where the file's has another shape, and is named; all others must
+    fit.
+
     Raises:
         RequestError: There is no such file, or its arrays do not fit.
     """
     source = Path(source)
     if source.is_dir():
-        load_checkpoint(Run(source).weights, model)
+        load_checkpoint(Run(source).weights, model, spare=_head(model))
     elif not source.is_file():
         raise RequestError(f"there are no weights at {source}")
     elif source.suffix == ".npz":
-        load_checkpoint(source, model)
+        load_checkpoint(source, model, spare=_head(model))
     elif source.suffix in (".h5", ".keras"):
         _load_keras_file(model, source)
     else:
@@ -109,12 +117,51 @@ def _load_keras_file(model, path: Path) -> None:
                 _refuse_bombs(path, h5py.File(member, "r"), needed)
         else:
             _refuse_bombs(path, h5py.File(path, "r"), needed)
-        model.load_weights(path)
+        _load_all_but_the_head(model, path)
     except RequestError:
         raise
     except Exception as error:  # so does a damaged HDF5 file, RuntimeError among them
         reason = str(error).partition("\n")[0]
         raise RequestError(f"{path} does not fit {model.name}: {reason}") from None
+
+
+def _load_all_but_the_head(model, path: Path) -> None:
+    """Load what fits; anything but the head that does not is an error."""
+    before = [np.array(v) for v in model.variables]
+    try:
+        model.load_weights(path)
+        return
+    except ValueError:
+        for variable, value in zip(model.variables, before, strict=True):
+            variable.assign(value)
+    spare = _head(model)
+    with warnings.catch_warnings():
+        # Keras counts what it skips; which it was is told below.
+        warnings.simplefilter("ignore")
+        model.load_weights(path, skip_mismatch=True)
+    skipped = [v for v, b in zip(model.variables, before, strict=True) if np.array_equal(v, b)]
+    # A kernel that is what it was before was skipped; biases and statistics may be equal because both are new.
+    wrong = [v for v in skipped if v.path.endswith("kernel") and not _among(spare, v)]
+    if wrong:
+        for variable, value in zip(model.variables, before, strict=True):
+            variable.assign(value)
+        raise ValueError(f"{wrong[0].path} is {tuple(wrong[0].shape)} in the model and has another shape in the file")
+    _tell(path, list(spare))
+
+
+def _head(model) -> tuple:
+    """Variables of the last layer with weights."""
+    return tuple(next(layer for layer in reversed(model.layers) if layer.weights).weights)
+
+
+def _among(variables, variable) -> bool:
+    return any(v is variable for v in variables)
+
+
+def _tell(path: Path, anew: list) -> None:
+    if anew:
+        names = ", ".join(f"{v.path} {tuple(v.shape)}" for v in anew)
+        console.say(f"loaded {path} all but its head, which starts anew: {names}")
 
 
 def _refuse_bombs(path: Path, file, needed: int) -> None:
@@ -157,14 +204,16 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _read(archive: zipfile.ZipFile, name: str | None, variable, path: Path) -> np.ndarray:
-    """Read one array once its header agrees with the variable."""
+def _read(archive: zipfile.ZipFile, name: str | None, variable, path: Path, spare: bool) -> np.ndarray | None:
+    """Read one array once its header agrees with the variable; None for a spare one that does not agree."""
     if name is None:
         raise RequestError(f"{path} holds no value for {variable.path}")
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(member)
+    if spare and shape != tuple(variable.shape):
+        return None
     if shape != tuple(variable.shape) or dtype != np.dtype(variable.dtype):
         raise RequestError(
             f"{path} does not fit: {variable.path} is {tuple(variable.shape)} {variable.dtype}, stored {shape} {dtype}"
