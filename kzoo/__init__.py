@@ -22,6 +22,7 @@ _HOMES = {
     "evaluate": "kzoo.evaluate",
     "explain": "kzoo.evaluate",
     "export": "kzoo.export",
+    "features": "kzoo.build",
     "info": "kzoo.registry",
     "list_models": "kzoo.registry",
     "list_recipes": "kzoo.configs",

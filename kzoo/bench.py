@@ -8,16 +8,20 @@ import numpy as np
 
 from kzoo import registry
 from kzoo.build import build
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, nearest
 from kzoo.quiet import import_keras
 from kzoo.run import Run, environment
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Inference at one batch size.
+    """Calls of one kind at one batch size.
 
     Attributes:
+        precision: Dtype policy of the model.
+        mode: ``inference``; or ``training``: forward, backward from the mean square of the outputs, and an SGD update.
         batch_size: Items in a call.
         p50_ms: Median time of a call, in milliseconds.
         p95_ms: 95th percentile, in milliseconds.
@@ -25,6 +29,8 @@ class Timing:
         calls: Number of calls that were timed.
     """
 
+    precision: str
+    mode: str
     batch_size: int
     p50_ms: float
     p95_ms: float
@@ -42,7 +48,7 @@ class Bench:
         parameters: Number of weights.
         flops: Floating-point operations of one item's forward pass, a multiply-add as two; None where the backend
             cannot count them.
-        timings: One for each batch size.
+        timings: One for each precision, mode and batch size.
         environment: Versions and hardware.
     """
 
@@ -63,6 +69,9 @@ def bench(
     *,
     batch_sizes: tuple[int, ...] = (1, 8, 64),
     seconds: float = 1.0,
+    precisions: tuple[str, ...] = (),
+    training: bool = False,
+    jit_compile: bool = False,
     **arguments,
 ) -> Bench:
     """Measure a model by its name, or the model of a run.
@@ -71,19 +80,35 @@ def bench(
         name_or_run: A model's name, a run or a run's folder.
         batch_sizes: Sizes to time.
         seconds: How long each size is timed, after warming up; at least ten calls are made.
+        precisions: Dtype policies to time, of `PRECISIONS`; by default the one that the arguments say.
+        training: Whether to time training steps as well.
+        jit_compile: Whether XLA compiles the calls; for the TensorFlow backend.
         **arguments: The builder's arguments, for a name.
 
     Raises:
-        RequestError: There is no such model or run, or a batch size is below 1.
+        RequestError: There is no such model or run, a batch size is below 1, or the builder knows no precision.
     """
     if not batch_sizes or min(batch_sizes) < 1 or not 0 < seconds < 3600:
         raise RequestError("bench takes batch sizes of at least 1 and a time above 0 and below 3600 seconds")
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise RequestError(f"there is no precision {precision!r}{nearest(precision, PRECISIONS)}")
     name, arguments, weights = _subject(name_or_run, arguments)
+    takes_policy = "dtype_policy" in {p.name for p in registry.find(name).parameters}
+    if precisions and not takes_policy:
+        raise RequestError(f"{name} has no argument dtype_policy, so that its precision cannot be chosen")
     keras = import_keras()
-    model = build(name, weights=weights, **arguments)
-    call = _compiled(keras, model)
-    timings = tuple(_time(call, model, size, seconds) for size in batch_sizes)
-    return Bench(name, arguments, model.count_params(), _flops(keras, model), timings, environment())
+    timings = []
+    for precision in precisions or (arguments.get("dtype_policy", "float32"),):
+        chosen = {**arguments, "dtype_policy": precision} if takes_policy else arguments
+        model = build(name, weights=weights, **chosen)
+        calls = {"inference": _compiled(keras, model, jit_compile)}
+        if training:
+            calls["training"] = _training_step(keras, model, jit_compile)
+        timings += [
+            _time(call, model, precision, mode, size, seconds) for mode, call in calls.items() for size in batch_sizes
+        ]
+    return Bench(name, arguments, model.count_params(), _flops(keras, model), tuple(timings), environment())
 
 
 def _subject(given: str | Path | Run, arguments: dict) -> tuple[str, dict, Path | None]:
@@ -108,12 +133,27 @@ def _example(model, batch_size: int) -> list[np.ndarray]:
     return [one(t) for t in model.inputs]
 
 
-def _compiled(keras, model):
+def _training_step(keras, model, jit_compile: bool):
+    """One step of Keras's own training loop, towards zero."""
+    outputs = keras.tree.flatten(model.outputs)
+    losses = ["mse"] * len(outputs) if len(outputs) > 1 else "mse"
+    model.compile(keras.optimizers.SGD(1e-6), losses, jit_compile=jit_compile)
+
+    def call(inputs):
+        zeros = [np.zeros((len(inputs[0]), *(d or 64 for d in o.shape[1:])), "float32") for o in outputs]
+        return model.train_on_batch(inputs[0] if len(inputs) == 1 else inputs, zeros if len(zeros) > 1 else zeros[0])
+
+    return call
+
+
+def _compiled(keras, model, jit_compile: bool):
     """The forward pass as one compiled call that waits for its result."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=False)
+        forward = tf.function(
+            lambda inputs: model(inputs, training=False), reduce_retracing=False, jit_compile=jit_compile or None
+        )
     else:
         forward = model.predict_on_batch
 
@@ -124,7 +164,7 @@ def _compiled(keras, model):
     return call
 
 
-def _time(call, model, batch_size: int, seconds: float) -> Timing:
+def _time(call, model, precision: str, mode: str, batch_size: int, seconds: float) -> Timing:
     inputs = _example(model, batch_size)
     for _ in range(3):
         call(inputs)
@@ -135,7 +175,8 @@ def _time(call, model, batch_size: int, seconds: float) -> Timing:
         call(inputs)
         taken.append(time.perf_counter() - began)
     p50, p95 = np.percentile(taken, [50, 95])
-    return Timing(batch_size, round(p50 * 1e3, 3), round(p95 * 1e3, 3), round(batch_size / p50, 1), len(taken))
+    speed = round(batch_size / p50, 1)
+    return Timing(precision, mode, batch_size, round(p50 * 1e3, 3), round(p95 * 1e3, 3), speed, len(taken))
 
 
 def _flops(keras, model) -> int | None:

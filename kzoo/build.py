@@ -1,5 +1,6 @@
 """Names and files to models."""
 
+import re
 from pathlib import Path
 
 from kzoo import pretrained, registry, weights
@@ -39,6 +40,31 @@ def build(name: str, *, weights: str | Path | None = None, **arguments):
     if weights is not None:
         _load_into(model, weights)
     return model
+
+
+def features(model):
+    """The feature maps at the end of each stage of a convolutional model of the zoo, for transfer.
+
+    Args:
+        model: From `build` or `load`; its layers are shared, not copied.
+
+    Returns:
+        A ``keras.Model`` with the same input, whose output is a dict from stage (``stem``, ``stage1``, ``group1``, ...)
+        to its maps, (batch, height, width, channels).
+
+    Raises:
+        RequestError: The model has no named stages.
+    """
+    import keras
+
+    ends = {}
+    for layer in model.layers:
+        stage = re.match(r"(stem|stage\d+|group\d+)_", layer.name)
+        if stage and len(layer.output.shape) == 4:
+            ends[stage[1]] = layer.output
+    if not ends:
+        raise RequestError(f"{model.name} has no stages of feature maps; its layers are no stem_... and stage1_...")
+    return keras.Model(model.inputs[0], ends, name=f"{model.name}_features")
 
 
 def load(path: str | Path):

@@ -294,6 +294,9 @@ def bench(
     subject: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model's name or a run's folder.")],
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8,64",
     seconds: Annotated[float, typer.Option(help="How long each batch size is timed.")] = 1.0,
+    precision: Annotated[str | None, typer.Option(help="Comma-separated dtype policies, or all.")] = None,
+    training: Annotated[bool, typer.Option("--training", help="Time training steps too.")] = False,
+    jit: Annotated[bool, typer.Option("--jit", help="Let XLA compile the calls.")] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="ARGUMENT=VALUE", help="A builder's argument.")
     ] = None,
@@ -302,6 +305,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure parameters, FLOPs, latency and throughput."""
+    from kzoo.bench import PRECISIONS
     from kzoo.bench import bench as measure
 
     try:
@@ -312,14 +316,18 @@ def bench(
     for text in sets or ():
         key, _, value = text.partition("=")
         arguments[key.removeprefix("arguments.")] = configs.parse(value, f"--set {key}")
-    found = measure(subject, batch_sizes=sizes, seconds=seconds, **arguments)
+    precisions = PRECISIONS if precision == "all" else tuple(p.strip() for p in (precision or "").split(",") if p)
+    how = {"precisions": precisions, "training": training, "jit_compile": jit}
+    found = measure(subject, batch_sizes=sizes, seconds=seconds, **how, **arguments)
     if as_json:
         _print_json(found.as_dict())
         return
     print(f"{found.model}  {found.parameters:,} parameters  {_number(found.flops)} FLOPs for one item")
     print(f"{found.environment['processor']}, {found.environment['cores']} cores, {found.environment['backend']}")
-    rows = [[t.batch_size, t.p50_ms, t.p95_ms, f"{t.items_per_second:,.0f}"] for t in found.timings]
-    _print_table(["batch", "p50 ms", "p95 ms", "items/s"], rows)
+    rows = [
+        [t.precision, t.mode, t.batch_size, t.p50_ms, t.p95_ms, f"{t.items_per_second:,.0f}"] for t in found.timings
+    ]
+    _print_table(["precision", "mode", "batch", "p50 ms", "p95 ms", "items/s"], rows)
 
 
 @app.command()

@@ -41,3 +41,18 @@ def test_wrong_requests():
             kzoo.bench("mlp_classifier", **arguments)
     with pytest.raises(kzoo.RequestError, match="no model is called"):
         kzoo.bench("no_such_model")
+
+
+def test_all_precisions_and_training_steps_make_one_table(command):
+    import json
+
+    done = command(
+        *("bench", "cnn_classifier", "--precision", "all", "--training", "--batch-sizes", "2", "--seconds", "0.05"),
+        *("--set", "input_shape=[8,8,1]", "--set", "filters=[4]", "--json"),
+    )
+    assert done.code == 0, done.err
+    rows = [(t["precision"], t["mode"], t["batch_size"]) for t in json.loads(done.out)["timings"]]
+    policies = ("float32", "mixed_bfloat16", "mixed_float16")
+    assert rows == [(p, mode, 2) for p in policies for mode in ("inference", "training")]
+    done = command("bench", "cnn_classifier", "--precision", "float16")
+    assert done.code == 2 and "no precision 'float16'" in done.err and "'mixed_float16'" in done.err

@@ -128,7 +128,5 @@ def test_a_changed_file_in_the_cache_is_refused(served):
 def test_without_the_server_the_path_that_would_do_is_named(served):
     served[2].shutdown()
     served[2].server_close()
-    with pytest.raises(
-        kzoo.RequestError, match=rf"cannot be fetched .*put the file at {served[1]}"
-    ):
+    with pytest.raises(kzoo.RequestError, match=rf"cannot be fetched .*put the file at {served[1]}"):
         kzoo.build("cnn_classifier", weights="remote")
