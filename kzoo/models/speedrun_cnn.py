@@ -26,8 +26,8 @@ def speedrun_cnn(
     input has (dirac; section 3.3 of the paper). The stem is meant to be whitened and frozen by the recipe:
     ``train.whiten: stem_conv`` (section 3.2).
 
-    airbench94 is the default; airbench95 has widths 128, 384, 384 and 3 convolutions; airbench96 has widths 128, 512,
-    512, 3 convolutions and `residual`.
+    airbench94 is the default; airbench95 has widths 128, 384, 384; airbench96 has widths 128, 384, 512, three
+    convolutions and `residual`.
 
     Args:
         input_shape: Height, width and channels of an image.
@@ -50,9 +50,13 @@ def speedrun_cnn(
     """
     _check(input_shape, num_classes, widths, convolutions, stem_kernel)
     layers, policy = keras.layers, {"dtype": dtype_policy}
+    # Uniform within 1 / sqrt(fan_in), PyTorch's own start, for which the paper's learning rates are meant.
+    uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
     def convolve(x, width, name):
-        return layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{name}_conv", **policy)(x)
+        return layers.Conv2D(
+            width, 3, padding="same", use_bias=False, kernel_initializer=uniform, name=f"{name}_conv", **policy
+        )(x)
 
     def normalize(x, name):
         norm = layers.BatchNormalization(
@@ -77,7 +81,7 @@ def speedrun_cnn(
                 x = layers.Add(name=f"group{number}_add", **policy)([x, shortcut])
             x = activate(x, name)
     x = layers.GlobalMaxPooling2D(name="global_max", **policy)(x)
-    x = layers.Dense(num_classes, use_bias=False, dtype="float32", name="unscaled")(x)
+    x = layers.Dense(num_classes, use_bias=False, kernel_initializer=uniform, dtype="float32", name="unscaled")(x)
     logits = layers.Rescaling(1 / logit_divisor, dtype="float32", name="logits")(x)
     model = keras.Model(image, logits, name="speedrun_cnn")
     for layer in model.layers:
