@@ -33,7 +33,7 @@ def test_the_heat_is_that_of_the_hand_computed_gradient(network):
 def test_the_last_layer_with_maps_is_the_default(network):
     assert gradcam.feature_layer(network).name == "maps"
     model = kzoo.build("cnn_classifier", input_shape=(8, 8, 1), filters=(4, 4))
-    assert gradcam.feature_layer(model).name == "stage2_pool"
+    assert gradcam.feature_layer(model).name == "stage2_block2_activation"
     with pytest.raises(kzoo.RequestError, match="no layer 'logits' that gives .* its last ones: .*stage2_pool"):
         gradcam.feature_layer(model, "logits")
     with pytest.raises(kzoo.RequestError, match="no convolutional layer"):

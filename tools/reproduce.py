@@ -62,7 +62,7 @@ def summarize(name: str, metric: str, seeds: list[int], runs: list[tuple[Run, fl
         "values": [round(v, 5) for v in values],
         "seeds": seeds,
         "minutes": round(statistics.mean(seconds for _, seconds in runs) / 60, 2),
-        "hardware": f"{machine['processor']}, {machine['cores']} cores",
+        "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "date": runs[-1][0].summary["finished"][:10],
         "command": f"python tools/reproduce.py {name} --seeds {' '.join(map(str, seeds))}",

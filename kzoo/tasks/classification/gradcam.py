@@ -10,17 +10,20 @@ from kzoo.errors import RequestError
 
 # A picture of a small image is enlarged to at least this.
 LEAST_SIDE = 256
+_PASSING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D, keras.layers.Dropout)
 
 
 def feature_layer(model, name: str | None = None) -> keras.layers.Layer:
-    """The layer whose feature maps are weighed: the named one, or the last one that gives maps.
+    """The layer whose feature maps are weighed: the named one, or the last one that computes maps.
 
     Raises:
         RequestError: There is no such layer, or it gives no maps.
     """
     maps = [layer for layer in model.layers if _gives_maps(layer)]
-    if name is None and maps:
-        return maps[-1]
+    computing = [layer for layer in maps if not isinstance(layer, _PASSING)]
+    if name is None and computing:
+        # Behind a pooling the same maps are coarser.
+        return computing[-1]
     known = ", ".join(layer.name for layer in maps[-8:]) or "none"
     if name is None:
         raise RequestError(f"{model.name} has no convolutional layer to explain")
