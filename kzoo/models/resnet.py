@@ -118,15 +118,11 @@ class _Layers:
             y = self.convolve(x, width, 3, stride, f"{name}_1", activate=True)
             y = self.convolve(y, channels, 3, 1, f"{name}_2", scale=self.last_scale)
         if stride > 1 or x.shape[-1] != channels:
-            x = (
-                self.pad(x, channels, stride, name)
-                if padding
-                else self.convolve(x, channels, 1, stride, f"{name}_short")
-            )
+            x = (self.pad if padding else self.project)(x, channels, stride, name)
         return self.relu(keras.layers.Add(name=f"{name}_add", **self.policy)([y, x]), name)
 
-    def convolve_shortcut(self, x, channels, stride, name):
-        """A 1x1 convolution."""
+    def project(self, x, channels, stride, name):
+        """A 1x1 convolution to the block's output."""
         return self.convolve(x, channels, 1, stride, f"{name}_shortcut")
 
     def pad(self, x, channels, stride, name):
