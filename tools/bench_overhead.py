@@ -19,6 +19,7 @@ from measurements import save
 
 import kzoo
 from kzoo.allocator import keep_freed_memory
+from kzoo.recipe import from_values
 
 CASES = {
     "cnn_classifier": ({"input_shape": (32, 32, 3), "filters": (16, 32, 64), "blocks_per_stage": 1}, 60),
@@ -64,7 +65,7 @@ def zoo(model: str, arguments: dict, steps: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         pixels, labels = images(arguments["input_shape"])
         np.savez(f"{folder}/data.npz", x_train=pixels, y_train=labels)
-        recipe = kzoo.recipe.from_values(
+        recipe = from_values(
             {
                 "model": model,
                 "arguments": arguments,

@@ -108,9 +108,7 @@ class Task(base.Task):
         if split not in self.splits:
             raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(sorted(parts))}")
 
-        def network(images):
-            return keras.ops.convert_to_numpy(model(images, training=False))
-
+        network = self._forward(model)
         logits, averaged, labels, batches = [], [], [], self._batches(parts[split])
         with explained(batches):
             for images, one_hot, weights in batches.evaluation().as_numpy_iterator():
@@ -124,6 +122,15 @@ class Task(base.Task):
         if averaged:
             found["accuracy_tta"] = float((np.concatenate(averaged).argmax(1) == truth).mean())
         return found
+
+    def _forward(self, model):
+        """From images to logits, as NumPy arrays; compiled by XLA where the recipe asks for it by name."""
+        if self.recipe.train.jit_compile is not True:
+            return lambda images: keras.ops.convert_to_numpy(model(images, training=False))
+        import tensorflow as tf
+
+        compiled = tf.function(lambda images: model(images, training=False), jit_compile=True)
+        return lambda images: compiled(images).numpy()
 
     def draw(self, found: dict[str, Any], folder: Path) -> list[Path]:
         """The confusion matrix as a PNG."""
