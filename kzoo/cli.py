@@ -93,14 +93,18 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Describe a model: its arguments, parameter count, recipes and measured results."""
+    from kzoo import pretrained
+
     known = registry.info(model)
+    trained = [pretrained.find(*name.split("/")) for name in pretrained.list_weights(model)]
     parameters = [
         {"name": p.name, "type": p.type, **({} if p.default is registry.REQUIRED else {"default": p.default})}
         for p in known.parameters
     ]
     if as_json:
         keys = ("name", "task", "module", "summary", "parameter_count", "recipes", "results")
-        _print_json({k: getattr(known, k) for k in keys} | {"parameters": parameters})
+        weights = [{k: getattr(w, k) for k in ("tag", "size", "url", "metrics", "data", "licence")} for w in trained]
+        _print_json({k: getattr(known, k) for k in keys} | {"parameters": parameters, "weights": weights})
         return
     print(f"{known.name}  ({known.task}, {_number(known.parameter_count)} parameters by default, {known.module})\n")
     print(f"{known.summary}\n")
@@ -113,6 +117,8 @@ def info(
             if r["recipe"] == recipe:
                 spread = "" if r["std"] is None else f" +- {r['std']}"
                 print(f"  {r['metric']} {r['mean']}{spread} over seeds {r['seeds']}, {r['hardware']}, {r['date']}")
+    for w in trained:
+        print(f"weights {w.tag}  {w.size / 1e6:.1f} MB, test accuracy {w.metrics['accuracy']}, {w.data}")
 
 
 @app.command()
