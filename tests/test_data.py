@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,19 @@ def test_image_folder_with_parts(image_folder, tmp_path):
             os.link(image_folder / name / "00.png", target / "a.png")
     collection = open_collection(f"folder:{tmp_path / 'parts'}", Reading())
     assert {name: len(part) for name, part in collection.parts.items()} == {"train": 2, "validation": 2, "test": 2}
+
+
+def test_classes_must_have_images_and_parts_must_agree(image_folder, tmp_path):
+    (image_folder / "empty").mkdir()
+    with pytest.raises(kzoo.RequestError, match=f"{image_folder}/empty is a class without images"):
+        open_collection(f"folder:{image_folder}", Reading())
+    (image_folder / "empty").rmdir()
+    parts = tmp_path / "parts"
+    for part in ("train", "test"):
+        shutil.copytree(image_folder, parts / part)
+    (parts / "test" / "light").rename(parts / "test" / "lite")
+    with pytest.raises(kzoo.RequestError, match="test/lite is a class that .*/train does not have.*'light'"):
+        open_collection(f"folder:{parts}", Reading())
 
 
 @pytest.mark.parametrize("cache", ["memory", "none"])

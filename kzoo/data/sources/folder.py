@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kzoo.data.images import Collection, Images, Reader, from_files
 from kzoo.data.reading import Reading
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, nearest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 _PARTS = {
@@ -20,17 +20,26 @@ _PARTS = {
 def open_source(path: str, reading: Reading) -> Collection:
     """Open ``folder:PATH``: ``PATH/<class>/*.jpg``, or ``PATH/{train,val,test}/<class>/*.jpg``.
 
-    Classes are the subfolders' names in alphabetical order, of the training part.
+    Classes are the subfolders' names in alphabetical order, of the training part; each needs an image there, and no
+    other part may have a class of its own.
     """
     root = Path(path).expanduser()
     parts = {_PARTS[p.name.lower()]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in _PARTS}
     if "train" not in parts:
         parts = {"train": root}
-    classes = tuple(sorted(p.name for p in parts["train"].iterdir() if p.is_dir() and not p.name.startswith(".")))
+    classes = _subfolders(parts["train"])
     if len(classes) < 2:
         raise RequestError(
             f"{parts['train']} needs a subfolder for each of at least two classes, and has {len(classes)}"
         )
+    for folder in parts.values():
+        unknown = sorted(set(_subfolders(folder)) - set(classes))
+        if unknown:
+            hint = nearest(unknown[0], classes)
+            raise RequestError(f"{folder / unknown[0]} is a class that {parts['train']} does not have{hint}")
+    for name in classes:
+        if not _images(parts["train"] / name):
+            raise RequestError(f"{parts['train'] / name} is a class without images ({', '.join(sorted(SUFFIXES))})")
     reader = Reader(reading)
     found: dict[str, Images] = {}
     for name, folder in parts.items():
@@ -51,12 +60,18 @@ def located(path: str, reading: Reading) -> dict:
     return {"source": f"folder:{Path(path).expanduser().resolve()}"}
 
 
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+
+
 def _part(folder: Path, classes: tuple[str, ...], reader: Reader) -> Images:
     paths, labels = [], []
     for label, name in enumerate(classes):
-        if not (folder / name).is_dir() and folder.name.lower() in _PARTS:
-            continue
-        own = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        own = _images(folder / name)
         paths += own
         labels += [label] * len(own)
     if not paths:
