@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.run import Run
@@ -71,7 +69,7 @@ def fit(
         if epochs_done:
             console.say(f"going on after epoch {epochs_done} of {settings.epochs}")
         progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
-        board = keras.callbacks.TensorBoard(str(run.path / "tensorboard"), write_graph=False)
+        board = callbacks.Board(run)
         model.fit(
             training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch),
             epochs=epochs,
