@@ -77,6 +77,7 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     Raises:
         RequestError: An input is missing or unreadable, or the run has no weights.
     """
+    run = run if isinstance(run, Run) else Run(run)
     inputs = expand(inputs)
     model, answers = _open(run)
     return answers.answer(model, inputs, **options)
@@ -108,9 +109,8 @@ def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **o
     return answers.explain(model, inputs, folder, **options)
 
 
-def _open(run: Run | str | Path):
+def _open(run: Run):
     """A run's model with its chosen weights, and what answers with it."""
-    run = run if isinstance(run, Run) else Run(run)
     weights, card = run.weights, run.card
     import_keras()
     from kzoo import tasks
