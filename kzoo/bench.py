@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import registry
-from kzoo.build import build
+from kzoo.build import build, rebuild
 from kzoo.errors import RequestError, nearest
 from kzoo.quiet import import_keras
 from kzoo.run import Run, environment
@@ -101,7 +101,7 @@ def bench(
     timings = []
     for precision in precisions or (arguments.get("dtype_policy", "float32"),):
         chosen = {**arguments, "dtype_policy": precision} if takes_policy else arguments
-        model = build(name, weights=weights, **chosen)
+        model = rebuild({"model": name, "arguments": chosen}, weights) if weights else build(name, **chosen)
         calls = {"inference": _compiled(keras, model, jit_compile)}
         if training:
             calls["training"] = _training_step(keras, model, jit_compile)

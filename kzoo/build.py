@@ -28,18 +28,41 @@ def build(name: str, *, weights: str | Path | None = None, **arguments):
     Raises:
         RequestError: Unknown name, unknown or ill-typed argument, or weights that do not fit.
     """
-    if weights is not None and not Path(weights).exists() and not Path(weights).suffix:
-        entry = pretrained.find(registry.find(name).name, str(weights))
+    registry.find(name)
+    if _is_tag(name, weights):
+        entry = pretrained.find(name, weights)
         arguments, weights = {**entry.card["arguments"], **arguments}, pretrained.locate(entry)
+    model = _new(name, arguments)
+    if weights is not None:
+        _load_into(model, weights, new_head=True)
+    return model
+
+
+def rebuild(card: dict, weights: str | Path):
+    """The network of a run's card (``model.json``) with its weights, all of which must fit.
+
+    Raises:
+        RequestError: The card names no model of the zoo, or the weights are not those of its network.
+    """
+    model = _new(card["model"], card["arguments"])
+    _load_into(model, weights)
+    return model
+
+
+def _is_tag(name: str, weights) -> bool:
+    """A known tag is one even where a file of that name lies about; what could only be a path is none."""
+    if not isinstance(weights, str) or Path(weights).name != weights:
+        return False
+    return f"{name}/{weights}" in pretrained.list_weights(name) or not (Path(weights).suffix or Path(weights).exists())
+
+
+def _new(name: str, arguments: dict):
     arguments = registry.check_arguments(name, arguments)
     builder = registry.builder_of(name)
     try:
-        model = builder(**arguments)
+        return builder(**arguments)
     except ValueError as error:
         raise RequestError(f"{name}: {error}") from error
-    if weights is not None:
-        _load_into(model, weights)
-    return model
 
 
 def features(model):
@@ -86,4 +109,4 @@ def load(path: str | Path):
     card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
     if not isinstance(card, dict) or not {"model", "arguments"} <= set(card):
         raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
-    return build(card["model"], weights=path, **card["arguments"])
+    return rebuild(card, path)

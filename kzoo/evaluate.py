@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo import console
-from kzoo.build import build
+from kzoo.build import rebuild
 from kzoo.errors import RequestError
 from kzoo.quiet import import_keras
 from kzoo.run import Run, write_json
@@ -115,7 +115,7 @@ def _open(run: Run):
     import_keras()
     from kzoo import tasks
 
-    return build(card["model"], weights=weights, **card["arguments"]), tasks.open_answers(card)
+    return rebuild(card, weights), tasks.open_answers(card)
 
 
 def expand(inputs) -> list:

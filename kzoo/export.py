@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from kzoo import console, runtimes
-from kzoo.build import build
+from kzoo.build import rebuild
+from kzoo.comparison import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, compare
 from kzoo.errors import RequestError, WorkError, nearest
 from kzoo.quiet import import_keras
 from kzoo.run import Run, environment, now, read_json, sha256, write_json, write_text
@@ -38,13 +39,6 @@ FORMATS = {
     "weights_h5": ("model.weights.h5", "kzoo"),
     "saved_model": ("saved_model", "tensorflow"),
 }
-
-# An artefact computes the same sums, but its runtime may fuse and reorder them. One rounding of float32 is 6e-8 of a
-# value, and a hundred layers that each reorder their sums stay below 1e-5 of the largest output; one wrong weight, or
-# weights kept in half precision (5e-4), do not. The absolute part is a few roundings of values around 1, as inner
-# activations are, for outputs that are far smaller than these.
-RELATIVE_TOLERANCE = 1e-5
-ABSOLUTE_TOLERANCE = 1e-6
 
 BATCH_SIZES = (1, 3)  # and all samples at once
 TIMEOUT = 1800  # seconds for one artefact, after which its process counts as hung
@@ -232,7 +226,7 @@ def _write(folder: Path, card: dict, checkpoint: Path, samples: dict, formats: t
     from kzoo import tasks
 
     with keras.device("cpu:0"), _hushed():
-        model = build(card["model"], weights=checkpoint, **card["arguments"])
+        model = rebuild(card, checkpoint)
         answers = tasks.open_answers(card)
         signatures = answers.signatures(model, samples) if "saved_model" in formats else {}
         inputs, expected = _record(model, answers.network_inputs(samples), signatures)
@@ -357,7 +351,7 @@ def _examine_format(folder: Path, name: str, expected: runtimes.Calls, failure: 
         return {**figures, "ok": False, "error": failure}
     doors = [d for d in expected if (d == runtimes.NETWORK) == (runtime != "tensorflow")]
     for door in doors:
-        compared = _compare(expected[door], answers.get(door, {}))
+        compared = compare(expected[door], answers.get(door, {}))
         figures["signatures"][door] = {**compared, "latency_ms": document["latency_ms"].get(door)}
     ok = all(s["ok"] for s in figures["signatures"].values())
     return {**figures, "runtime": document["versions"], "ok": ok, "error": None}
@@ -402,58 +396,6 @@ def _explain(runtime: str, done: subprocess.CompletedProcess) -> str:
     words = [line for line in said.splitlines() if line[:1].strip() and ": " in line]
     kind, _, reason = (words or ["Error: no reason given"])[-1].partition(": ")
     return f"cannot be run in plain {runtime}: {kind.rpartition('.')[2]}: {reason}"
-
-
-def _compare(expected: dict[int, runtimes.Arrays], answers: dict[int, runtimes.Arrays]) -> dict[str, Any]:
-    """Compare one door's answers with those of the live network.
-
-    Returns:
-        ``max_difference``, ``mean_difference`` and ``tolerance`` of the output that comes nearest to its tolerance;
-        ``agreement``, the share of equal decisions (labels, counts, or largest outputs), None where nothing is decided;
-        ``batch_sizes``; ``ok``.
-    """
-    figures = {"max_difference": 0.0, "mean_difference": 0.0, "tolerance": ABSOLUTE_TOLERANCE}
-    figures |= {"agreement": None, "batch_sizes": list(expected), "ok": True}
-    exact, ranked = [], []
-    for name in next(iter(expected.values())):
-        pairs = [(values[name], answers.get(size, {}).get(name)) for size, values in expected.items()]
-        if any(found is None or found.shape != live.shape or found.dtype != live.dtype for live, found in pairs):
-            return {**figures, "max_difference": None, "mean_difference": None, "output": name, "ok": False}
-        live, found = (np.concatenate([p.reshape(-1) for p in side]) for side in zip(*pairs, strict=True))
-        if live.dtype.kind != "f":
-            exact.append(live == found)
-            continue
-        largest, mean, tolerance = _difference(live, found)
-        if largest / tolerance >= figures["max_difference"] / figures["tolerance"]:
-            figures |= {"max_difference": largest, "mean_difference": mean, "tolerance": tolerance, "output": name}
-        ranked += [np.argmax(a, -1).reshape(-1) == np.argmax(b, -1).reshape(-1) for a, b in pairs if _ranks(a)]
-    decisions = exact or ranked
-    if decisions:
-        figures["agreement"] = float(np.mean(np.concatenate(decisions)))
-    # Among near-equal values the largest may change within the tolerance, which is no fault; a label may not.
-    figures["ok"] = figures["max_difference"] <= figures["tolerance"] and not (exact and figures["agreement"] < 1)
-    return figures
-
-
-def _difference(live: np.ndarray, found: np.ndarray) -> tuple[float, float, float]:
-    """Largest and mean absolute difference, and the tolerance that the live values' size allows."""
-    if live.size == 0:
-        return 0.0, 0.0, ABSOLUTE_TOLERANCE
-    finite = np.isfinite(live)
-    if not np.array_equal(live[~finite], found[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
-        return float("inf"), float("inf"), ABSOLUTE_TOLERANCE
-    live, found = live[finite].astype(np.float64), found[finite].astype(np.float64)
-    gaps = np.abs(live - found)
-    scale = float(np.max(np.abs(live), initial=0))
-    return float(np.max(gaps, initial=0)), float(gaps.sum() / max(gaps.size, 1)), _tolerance(scale)
-
-
-def _tolerance(scale: float) -> float:
-    return RELATIVE_TOLERANCE * scale + ABSOLUTE_TOLERANCE
-
-
-def _ranks(values: np.ndarray) -> bool:
-    return values.ndim > 1 and values.shape[-1] > 1
 
 
 def _raise_unless_ok(report: ExportReport) -> None:

@@ -12,6 +12,7 @@ declares is bounded before Keras reads it and compares the shapes.
 import json
 import warnings
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -84,29 +85,32 @@ def load_checkpoint(path: Path, model, optimizer=None, *, spare: tuple = ()) -> 
     return document
 
 
-def load_into(model, source: str | Path) -> None:
+def load_into(model, source: str | Path, *, new_head: bool = False) -> None:
     """Fill a built model with the weights of a run folder or an artefact.
 
-    The last layer with weights, the head, starts anew where the file's has another shape, and is named; all others must
-    fit.
+    Args:
+        model: The built model.
+        source: A run folder, or a ``.keras``, ``.h5``, ``.weights.h5`` or ``.npz`` file.
+        new_head: Whether the last layer with weights may start anew where the file's has another shape; it is then
+            named. All others must fit.
 
     Raises:
         RequestError: There is no such file, or its arrays do not fit.
     """
-    source = Path(source)
+    source, spare = Path(source), _head(model) if new_head else ()
     if source.is_dir():
-        load_checkpoint(Run(source).weights, model, spare=_head(model))
+        load_checkpoint(Run(source).weights, model, spare=spare)
     elif not source.is_file():
         raise RequestError(f"there are no weights at {source}")
     elif source.suffix == ".npz":
-        load_checkpoint(source, model, spare=_head(model))
+        load_checkpoint(source, model, spare=spare)
     elif source.suffix in (".h5", ".keras"):
-        _load_keras_file(model, source)
+        _load_keras_file(model, source, spare)
     else:
         raise RequestError(f"weights come from a run folder, .keras, .h5, .weights.h5 or .npz, not {source.name}")
 
 
-def _load_keras_file(model, path: Path) -> None:
+def _load_keras_file(model, path: Path, spare: tuple) -> None:
     """Read only arrays from one of Keras's formats, once the file declares no more than the model holds."""
     import h5py
 
@@ -114,10 +118,13 @@ def _load_keras_file(model, path: Path) -> None:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
-                _refuse_bombs(path, h5py.File(member, "r"), needed)
+                shapes = _refuse_bombs(path, h5py.File(member, "r"), needed)
         else:
-            _refuse_bombs(path, h5py.File(path, "r"), needed)
-        _load_all_but_the_head(model, path)
+            shapes = _refuse_bombs(path, h5py.File(path, "r"), needed)
+        if _differs_in_head_alone(model, shapes, spare):
+            _load_all_but_the_head(model, path, spare)
+        else:
+            model.load_weights(path)
     except RequestError:
         raise
     except Exception as error:  # so does a damaged HDF5 file, RuntimeError among them
@@ -125,23 +132,22 @@ def _load_keras_file(model, path: Path) -> None:
         raise RequestError(f"{path} does not fit {model.name}: {reason}") from None
 
 
-def _load_all_but_the_head(model, path: Path) -> None:
-    """Load what fits; anything but the head that does not is an error."""
+def _differs_in_head_alone(model, shapes: Counter, spare: tuple) -> bool:
+    """Whether a file's arrays are the model's, but for those of the head."""
+    body = Counter(tuple(w.shape) for w in model.weights if not _among(spare, w))
+    return body <= shapes and not Counter(tuple(w.shape) for w in model.weights) <= shapes
+
+
+def _load_all_but_the_head(model, path: Path, spare: tuple) -> None:
+    """Load what fits; that anything else than the head does not is an error, and leaves the model as it was."""
     before = [np.array(v) for v in model.variables]
-    try:
-        model.load_weights(path)
-        return
-    except ValueError:
-        for variable, value in zip(model.variables, before, strict=True):
-            variable.assign(value)
-    spare = _head(model)
     with warnings.catch_warnings():
         # Keras counts what it skips; which it was is told below.
         warnings.simplefilter("ignore")
         model.load_weights(path, skip_mismatch=True)
-    skipped = [v for v, b in zip(model.variables, before, strict=True) if np.array_equal(v, b)]
-    # A kernel that is what it was before was skipped; biases and statistics may be equal because both are new.
-    wrong = [v for v in skipped if v.path.endswith("kernel") and not _among(spare, v)]
+    # A kernel that is what it was was skipped; biases and statistics may be equal because both are new.
+    pairs = [(v, b) for v, b in zip(model.variables, before, strict=True) if not _among(spare, v)]
+    wrong = [v for v, b in pairs if v.path.endswith("kernel") and np.array_equal(v, b)]
     if wrong:
         for variable, value in zip(model.variables, before, strict=True):
             variable.assign(value)
@@ -164,11 +170,15 @@ def _tell(path: Path, anew: list) -> None:
         console.say(f"loaded {path} all but its head, which starts anew: {names}")
 
 
-def _refuse_bombs(path: Path, file, needed: int) -> None:
-    """A small file can declare gigabytes, or point outside itself: compare before anything is read."""
+def _refuse_bombs(path: Path, file, needed: int) -> Counter:
+    """A small file can declare gigabytes, or point outside itself: compare before anything is read.
+
+    Returns:
+        How many arrays of each shape the file holds.
+    """
     import h5py
 
-    declared = 0
+    declared, shapes = 0, Counter()
 
     def walk(group) -> None:
         nonlocal declared
@@ -182,12 +192,14 @@ def _refuse_bombs(path: Path, file, needed: int) -> None:
                 raise RequestError(f"{path} keeps {name} outside itself")
             else:
                 declared += member.size * member.dtype.itemsize
+                shapes[member.shape] += 1
 
     with file:
         walk(file)
     # Keras files may carry the optimiser's moments and a few counters beside the weights.
     if declared > 4 * needed + 65536:
         raise RequestError(f"{path} declares {declared:,} bytes of arrays, and the model has {needed:,}")
+    return shapes
 
 
 def _place(kind: str, index: int) -> str:

@@ -21,7 +21,8 @@ def network():
 def test_the_heat_is_that_of_the_hand_computed_gradient(network):
     images = np.random.default_rng(0).normal(size=(4, 6, 5, 2)).astype("float32")
     classes = np.array([0, 2, 1, 0])
-    found = gradcam.heat_maps(network, images, classes, network.get_layer("maps"))
+    layer = network.get_layer("maps")
+    found = np.stack([gradcam.heat_maps(network, layer, images[n : n + 1], c)[0][0] for n, c in enumerate(classes)])
     # The mean over 6 x 5 places passes each weight of the class on to each place, divided by their number.
     gradient = np.array(network.get_layer("logits").kernel)[:, classes].T / 30
     features = np.array(keras.Model(network.input, network.get_layer("maps").output)(images))

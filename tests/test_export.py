@@ -15,6 +15,7 @@ import pytest
 
 import kzoo
 from kzoo import runtimes
+from kzoo.comparison import compare
 from kzoo.run import Run, sha256
 
 exports = sys.modules[kzoo.export.__module__]
@@ -273,11 +274,11 @@ def test_a_network_of_nan_is_not_exported(small_run, tmp_path):
 )
 def test_comparison(found, ok, difference, agreement):
     live = {"scores": np.array([[1, 2], [5, 3]], np.float32), "label": np.array([b"dog", b"cat"], object)}
-    figures = exports._compare({2: live}, {2: live | found})
+    figures = compare({2: live}, {2: live | found})
     assert figures["ok"] is ok
     assert figures["agreement"] == agreement
     assert figures["max_difference"] == (None if difference is None else pytest.approx(difference, rel=0.02))
-    assert exports._compare({2: live}, {})["ok"] is False
+    assert compare({2: live}, {})["ok"] is False
 
 
 def test_calls_keep_strings_and_numbers(tmp_path):

@@ -28,7 +28,10 @@ FOUNDATION = {
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
-    **{verb: {"tasks", "evaluate", "process", "report", "runtimes", "tuner"} | FOUNDATION for verb in VERBS},
+    **{
+        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "tuner"} | FOUNDATION
+        for verb in VERBS
+    },
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data"} | FOUNDATION,

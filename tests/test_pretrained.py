@@ -1,6 +1,8 @@
 import functools
 import hashlib
 import http.server
+import json
+import shutil
 import threading
 
 import numpy as np
@@ -62,6 +64,33 @@ def test_a_keras_file_with_another_head_is_loaded_all_but_it(suffix, tmp_path, c
         np.testing.assert_array_equal(first.get_layer(layer).kernel, second.get_layer(layer).kernel)
     with pytest.raises(kzoo.RequestError, match="does not fit"):
         kzoo.build("cnn_classifier", weights=path, num_classes=4, input_shape=(8, 8, 1), filters=(4, 5))
+
+
+def test_a_file_that_lacks_more_than_the_head_is_refused(tmp_path):
+    plain = {"input_shape": (8, 8, 1), "filters": (4, 6)}
+    path = tmp_path / "model.weights.h5"
+    kzoo.build("cnn_classifier", num_classes=4, batch_norm=False, **plain).save_weights(path)
+    with pytest.raises(kzoo.RequestError, match="does not fit"):
+        kzoo.build("cnn_classifier", weights=path, num_classes=7, **plain)
+
+
+def test_a_run_is_never_given_a_new_head(small_run, tmp_path):
+    copy = shutil.copytree(small_run.path, tmp_path / "run")
+    card = json.loads((copy / "model.json").read_text())
+    card["arguments"]["num_classes"] = 7
+    (copy / "model.json").write_text(json.dumps(card))
+    image = np.zeros((8, 8, 1), np.uint8)
+    for work in (kzoo.load, kzoo.bench, lambda run: kzoo.predict(run, [image]), lambda run: kzoo.explain(run, [image])):
+        with pytest.raises(kzoo.RequestError, match="does not fit"):
+            work(copy)
+
+
+def test_a_known_tag_is_one_even_beside_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert kzoo.build("cnn_classifier", weights="mnist").count_params() == 165_634
+    with pytest.raises(kzoo.RequestError, match="not a run folder"):
+        kzoo.build("cnn_classifier", weights="./mnist")
 
 
 @pytest.mark.parametrize(

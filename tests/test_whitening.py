@@ -37,6 +37,15 @@ def test_the_kernel_makes_patches_white(images):
     assert covariance[0, 0] == pytest.approx(1, abs=1e-3), "the largest direction has unit variance"
 
 
+def test_the_kernel_does_not_depend_on_how_many_images_are_looked_at_once(images, monkeypatch):
+    how = images, Normalization((128.0,) * 3, (64.0,) * 3), (2, 2)
+    whole = whitening.kernel(*how)
+    monkeypatch.setattr(whitening, "_VALUES", 1)
+    # Signs are arbitrary, and directions of nearly one variance turn with a rounding; what they whiten does not.
+    whole, pieces = (k.reshape(12, 24) for k in (whole, whitening.kernel(*how)))
+    np.testing.assert_allclose(pieces @ pieces.T, whole @ whole.T, rtol=1e-3, atol=1e-3 * np.square(whole).max())
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     recipe = kzoo.load_recipe("cnn_classifier/digits", WHITENED)

@@ -52,7 +52,7 @@ def main() -> None:
         }
         print(model, found[model])
     if given.write:
-        save("overhead", "python tools/bench_overhead.py --write", found)
+        save("overhead", found)
 
 
 def images(shape: tuple) -> tuple[np.ndarray, np.ndarray]:

@@ -59,7 +59,7 @@ def main() -> None:
         print(f"{name:36} {values}")
     print(f"the pipeline gives {found['kzoo']['images_per_second'] / consumed:.1f} x what the network consumes")
     if given.write:
-        save("pipeline", "python tools/bench_pipeline.py --write", found)
+        save("pipeline", found)
 
 
 def zoo(pixels, labels, augment: dict):

@@ -1,6 +1,7 @@
 """Figures that benchmarks write and RESULTS.md is made of: one JSON file each, in ``tools/measurements/``."""
 
 import json
+import sys
 from pathlib import Path
 
 from kzoo.run import environment, now, write_json
@@ -8,12 +9,12 @@ from kzoo.run import environment, now, write_json
 FOLDER = Path(__file__).parent / "measurements"
 
 
-def save(name: str, command: str, figures: dict) -> None:
-    """Record a benchmark's figures with its command, versions, hardware and date."""
+def save(name: str, figures: dict) -> None:
+    """Record a benchmark's figures with the command that runs, versions, hardware and date."""
     machine = environment()
     FOLDER.mkdir(exist_ok=True)
     record = {
-        "command": command,
+        "command": " ".join(["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "date": now()[:10],
         "hardware": f"{machine['processor']}, {machine['cores']} cores",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},

@@ -38,7 +38,7 @@ def main() -> None:
 def package(run: Run, tag: str, *, url: str | None, data: str, licence: str) -> Path:
     """Write the weights' file and its entry; returns the entry's path."""
     import_keras()
-    from kzoo.build import build
+    from kzoo.build import rebuild
     from kzoo.weights import save_checkpoint
 
     card, summary = run.card, run.summary
@@ -47,7 +47,7 @@ def package(run: Run, tag: str, *, url: str | None, data: str, licence: str) -> 
     folder = pretrained.FOLDER / card["model"]
     folder.mkdir(exist_ok=True)
     path = folder / f"{tag}.npz" if url is None else Path(Path(url).name)
-    save_checkpoint(path, build(card["model"], weights=run.path, **card["arguments"]), {})
+    save_checkpoint(path, rebuild(card, run.path), {})
     content = path.read_bytes()
     values = {
         **({"file": path.name} if url is None else {"url": url}),

@@ -1,6 +1,5 @@
 """What a recipe may add to any optimiser of Keras: learning rates by variable, and Lookahead."""
 
-import functools
 import re
 
 import keras
@@ -16,13 +15,11 @@ def with_multipliers(kind: type, multipliers: dict[str, float]) -> type:
     """
 
     class WithMultipliers(kind):
-        @functools.wraps(kind.build, assigned=("__doc__",))
         def build(self, variables):
             if not self.built:
                 self._factors = [_first_fit(v.path, multipliers) for v in variables]
             super().build(variables)
 
-        @functools.wraps(kind.update_step, assigned=("__doc__",))
         def update_step(self, gradient, variable, learning_rate):
             factor = self._factors[self._get_variable_index(variable)]
             super().update_step(gradient, variable, learning_rate * factor)
@@ -47,14 +44,12 @@ def with_lookahead(kind: type, every: int, decay: float, ramp: float, total_step
     ops = keras.ops
 
     class WithLookahead(kind):
-        @functools.wraps(kind.build, assigned=("__doc__",))
         def build(self, variables):
             if self.built:
                 return
             super().build(variables)
             self.averages = [self.add_variable_from_reference(v, name="slow") for v in variables]
 
-        @functools.wraps(kind.apply, assigned=("__doc__",))
         def apply(self, grads, trainable_variables=None):
             super().apply(grads, trainable_variables)
             step = ops.cast(self.iterations, "float32")

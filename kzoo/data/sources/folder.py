@@ -37,13 +37,10 @@ def open_source(path: str, reading: Reading) -> Collection:
         if unknown:
             hint = nearest(unknown[0], classes)
             raise RequestError(f"{folder / unknown[0]} is a class that {parts['train']} does not have{hint}")
-    for name in classes:
-        if not _images(parts["train"] / name):
-            raise RequestError(f"{parts['train'] / name} is a class without images ({', '.join(sorted(SUFFIXES))})")
     reader = Reader(reading)
     found: dict[str, Images] = {}
     for name, folder in parts.items():
-        found[name] = _part(folder, classes, reader)
+        found[name] = _part(folder, classes, reader, complete=name == "train")
     return Collection(found, classes, reader.unreadable)
 
 
@@ -68,10 +65,13 @@ def _images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
 
-def _part(folder: Path, classes: tuple[str, ...], reader: Reader) -> Images:
+def _part(folder: Path, classes: tuple[str, ...], reader: Reader, complete: bool) -> Images:
+    """Images of one part; a complete one has some of each class."""
     paths, labels = [], []
     for label, name in enumerate(classes):
         own = _images(folder / name)
+        if complete and not own:
+            raise RequestError(f"{folder / name} is a class without images ({', '.join(sorted(SUFFIXES))})")
         paths += own
         labels += [label] * len(own)
     if not paths:

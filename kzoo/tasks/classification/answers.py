@@ -63,24 +63,20 @@ class Answers(base.Answers):
         """
         if label is not None and label not in self.labels:
             raise RequestError(f"there is no label {label!r}{nearest(label, self.labels)}")
+        wanted = None if label is None else self.labels.index(label)
         maps, answers, taken = gradcam.feature_layer(model, layer), [], set()
-        for number, given in enumerate(inputs):
-            pixels = self._read(given)
-            image = self._normalize(pixels[None])
-            probabilities = keras.ops.convert_to_numpy(self._probabilities(model(image)))[0]
-            chosen = int(probabilities.argmax()) if label is None else self.labels.index(label)
-            heat = gradcam.heat_maps(model, image, np.array([chosen]), maps)[0]
-            name = str(given) if isinstance(given, str | Path) else None
-            path = _free(folder, f"{Path(name).stem if name else f'image{number}'}-{self.labels[chosen]}", taken)
-            gradcam.write(path, gradcam.overlay(pixels, heat))
-            answers.append(
-                {
-                    "input": name,
-                    "label": self.labels[chosen],
-                    "probability": float(probabilities[chosen]),
-                    "picture": str(path),
-                }
-            )
+        for start in range(0, len(inputs), BATCH):
+            chunk = inputs[start : start + BATCH]
+            pixels = np.stack([self._read(given) for given in chunk])
+            heats, logits = gradcam.heat_maps(model, maps, self._normalize(pixels), wanted)
+            probabilities = keras.ops.convert_to_numpy(self._probabilities(logits))
+            for given, image, heat, row in zip(chunk, pixels, heats, probabilities, strict=True):
+                chosen = int(row.argmax()) if wanted is None else wanted
+                name = str(given) if isinstance(given, str | Path) else None
+                path = _free(folder, f"{Path(name).stem if name else 'image'}-{self.labels[chosen]}", taken)
+                gradcam.write(path, gradcam.overlay(image, heat))
+                answer = {"input": name, "label": self.labels[chosen], "probability": float(row[chosen])}
+                answers.append({**answer, "picture": str(path)})
         return answers
 
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:

@@ -32,29 +32,28 @@ def feature_layer(model, name: str | None = None) -> keras.layers.Layer:
     return model.get_layer(name)
 
 
-def heat_maps(model, images, classes: np.ndarray, layer: keras.layers.Layer) -> np.ndarray:
-    """Grad-CAM of images for one class each.
+def heat_maps(model, layer: keras.layers.Layer, images, wanted: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM of a batch of images.
 
     Each map of the layer is weighted by the mean gradient of the class's logit in it (eq. 1); what is left of their sum
     above zero (eq. 2) is the heat.
 
     Args:
-        model: A classifier with logits.
-        images: Normalised, (batch, height, width, channels).
-        classes: Class numbers, (batch,).
+        model: A float32 classifier with logits.
         layer: See `feature_layer`.
+        images: Normalised, (batch, height, width, channels).
+        wanted: The class to explain; None for the most probable one of each image.
 
     Returns:
-        float32 (batch, rows, columns) of the layer's resolution, not scaled.
+        Heat, float32 (batch, rows, columns) of the layer's resolution, not scaled; and logits, (batch, classes).
     """
     network = keras.Model(model.inputs[0], [layer.output, model.outputs[0]])
     with tf.GradientTape() as tape:
         features, logits = network(images, training=False)
-        # In mixed precision a logit's gradient would be lost in float16.
-        wanted = tf.gather(logits, classes, axis=1, batch_dims=1)
-    gradients = tf.cast(tape.gradient(wanted, features), tf.float32)
-    weights = tf.reduce_mean(gradients, (1, 2), keepdims=True)
-    return tf.nn.relu(tf.reduce_sum(weights * tf.cast(features, tf.float32), -1)).numpy()
+        chosen = tf.argmax(logits, 1) if wanted is None else tf.fill([len(images)], wanted)
+        scores = tf.gather(logits, chosen, axis=1, batch_dims=1)
+    weights = tf.reduce_mean(tape.gradient(scores, features), (1, 2), keepdims=True)
+    return tf.nn.relu(tf.reduce_sum(weights * features, -1)).numpy(), logits.numpy()
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray, strength: float = 0.5) -> np.ndarray:

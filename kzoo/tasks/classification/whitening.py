@@ -9,6 +9,7 @@ from kzoo.errors import RequestError
 
 # Images that the covariance is taken of, and what keeps a direction of hardly any variance from being blown up.
 IMAGES, EPSILON = 5000, 5e-4
+_VALUES = 16_000_000  # of patches at once
 
 
 def freeze(model, name: str) -> keras.layers.Conv2D:
@@ -47,8 +48,9 @@ def kernel(images: Images, normalization: Normalization, size: tuple[int, int]) 
     places = np.unique(np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int))
     length = size[0] * size[1] * images.shape[2]
     count, squares = 0, np.zeros((length, length))
-    for start in range(0, len(places), 512):
-        values = normalization(images.batch(places[start : start + 512])[0].astype(np.float32))
+    step = max(1, _VALUES // (images.shape[0] * images.shape[1] * length))
+    for start in range(0, len(places), step):
+        values = normalization(images.batch(places[start : start + step])[0].astype(np.float32))
         # Windows come as (batch, row, column, channel, height, width).
         windows = np.lib.stride_tricks.sliding_window_view(values, size, (1, 2)).transpose(0, 1, 2, 4, 5, 3)
         patches = windows.reshape(-1, length)
