@@ -187,7 +187,7 @@ def evaluate(
 def predict(
     run: RunFolder,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")],
-    top: Annotated[int, typer.Option(min=1, help="How many labels for each image.")] = 3,
+    top: Annotated[int | None, typer.Option(min=1, help="How many labels for each image; 3 by default.")] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     quiet: Quiet = False,
@@ -195,17 +195,16 @@ def predict(
 ) -> None:
     """Answer inputs with a trained run."""
     from kzoo.evaluate import predict as answer
+    from kzoo.evaluate import tabulate
 
     if as_json and as_csv:
         raise RequestError("predict prints either --json or --csv")
-    answers = answer(run, inputs, top=top)
+    options = {"top": top}
+    answers = answer(run, inputs, **{k: v for k, v in options.items() if v is not None})
     if as_json:
         _print_json(answers)
         return
-    rows = [
-        [a["input"], *(cell for b in a["top"] for cell in (b["label"], f"{b['probability']:.4f}"))] for a in answers
-    ]
-    header = ["input", *(h for n in range(1, (len(rows[0]) + 1) // 2) for h in (f"label{n}", f"probability{n}"))]
+    header, *rows = tabulate(run, answers)
     if as_csv:
         import csv
 

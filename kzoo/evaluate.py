@@ -83,6 +83,14 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     return answers.answer(model, inputs, **options)
 
 
+def tabulate(run: Run | str | Path, answers: list[dict[str, Any]]) -> list[list[str]]:
+    """Answers of `predict` as a table's rows of cells, the header first."""
+    from kzoo import tasks
+
+    run = run if isinstance(run, Run) else Run(run)
+    return tasks.open_answers(run.card).table(answers)
+
+
 def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **options) -> list[dict[str, Any]]:
     """Answer raw inputs and draw what decided each answer.
 

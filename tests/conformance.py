@@ -12,29 +12,19 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import registry
-
-BATCH = 8
-
-
-class Classification:
-    """How a classifier is driven: random images, balanced labels, cross-entropy."""
-
-    @staticmethod
-    def batch(model):
-        rng = np.random.default_rng(0)
-        images = rng.normal(size=(BATCH, *model.inputs[0].shape[1:])).astype("float32")
-        return images, np.arange(BATCH) % model.outputs[0].shape[-1]
-
-    @staticmethod
-    def loss(outputs, labels):
-        return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True))
-
-    @staticmethod
-    def is_fitted(outputs, labels):
-        return bool((np.asarray(outputs).argmax(-1) == labels).all())
+from tests import drivers
 
 
-TASKS = {"classification": Classification}
+def shapes(ends):
+    """Shapes of inputs or outputs without the batch: of a single tensor its own, of a mapping by name."""
+    return {k: shapes(v) for k, v in ends.items()} if isinstance(ends, dict) else tuple(ends.shape[1:])
+
+
+def same(first, second, **tolerance):
+    """Assert that two models' outputs, tensors or nests of them, are equal."""
+    keras.tree.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, **{"rtol": 0, "atol": 0, **tolerance}), first, second
+    )
 
 
 class Conformance:
@@ -42,7 +32,7 @@ class Conformance:
 
     model: str
     arguments: dict
-    shapes: tuple  # of the input and of the output, without the batch
+    shapes: tuple  # of inputs and outputs without the batch: a shape, or shapes by name where there are several
 
     def build(self, **more):
         keras.utils.set_random_seed(3)
@@ -50,13 +40,12 @@ class Conformance:
 
     @property
     def task(self):
-        return TASKS[kzoo.info(self.model).task]
+        return drivers.of_task(kzoo.info(self.model).task)
 
     def test_builds_with_its_documented_shapes_and_named_ends(self):
         model = self.build()
         assert isinstance(model, keras.Model) and not model.compiled
-        assert tuple(model.inputs[0].shape[1:]) == self.shapes[0]
-        assert tuple(model.outputs[0].shape[1:]) == self.shapes[1]
+        assert (shapes(model.input), shapes(model.output)) == self.shapes
         names = [t.name for t in model.inputs] + list(model.output_names)
         assert names and not any(n.startswith("keras_tensor") for n in names)
 
@@ -117,7 +106,7 @@ class Conformance:
         again = model.__class__.from_config(model.get_config())
         again.set_weights(model.get_weights())
         inputs, _ = self.task.batch(model)
-        np.testing.assert_array_equal(model(inputs), again(inputs))
+        same(model(inputs), again(inputs))
 
     @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
     def test_file_round_trip(self, suffix, tmp_path):
@@ -129,7 +118,7 @@ class Conformance:
             model.save(path)
             again = keras.saving.load_model(path, compile=False, safe_mode=True)
         inputs, _ = self.task.batch(model)
-        np.testing.assert_array_equal(model(inputs), again(inputs))
+        same(model(inputs), again(inputs))
 
     def test_saved_model_answers_the_same(self, tmp_path):
         model = self.build()
@@ -138,7 +127,7 @@ class Conformance:
         # The loaded module must stay referenced: its functions only refer weakly to its variables.
         module = tf.saved_model.load(tmp_path / "saved")
         served = module.serve(inputs)
-        np.testing.assert_allclose(model(inputs), served, atol=1e-6)
+        same(model(inputs), served, rtol=1e-6, atol=1e-6)
 
     def test_same_seed_same_weights(self):
         first, second = self.build(), self.build()

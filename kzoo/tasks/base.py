@@ -125,6 +125,10 @@ class Answers(abc.ABC):
             RequestError: An input cannot be read.
         """
 
+    @abc.abstractmethod
+    def table(self, answers: list[dict[str, Any]]) -> list[list[str]]:
+        """What `answer` gave as a table's rows of cells, the header first."""
+
     def explain(self, model, inputs: list, folder: Path, **options) -> list[dict[str, Any]]:
         """One answer for each input, with a picture of what decided it.
 

@@ -24,7 +24,7 @@ class Answers(base.Answers):
         self.labels, self.how = card["labels"], card["preprocessing"]
         self.size, self.channels = tuple(self.how["image_size"]), self.how["channels"]
 
-    def answer(self, model, inputs: list, *, top: int = 5) -> list[dict[str, Any]]:
+    def answer(self, model, inputs: list, *, top: int = 3) -> list[dict[str, Any]]:
         """Classify images.
 
         Args:
@@ -45,6 +45,14 @@ class Answers(base.Answers):
                 name = str(given) if isinstance(given, str | Path) else None
                 answers.append({"input": name, **best[0], "top": best})
         return answers
+
+    def table(self, answers: list[dict[str, Any]]) -> list[list[str]]:
+        """Each input with its best labels and their probabilities."""
+        rows = [
+            [a["input"], *(cell for b in a["top"] for cell in (b["label"], f"{b['probability']:.4f}"))] for a in answers
+        ]
+        best = range(1, len(answers[0]["top"]) + 1)
+        return [["input", *(f"{kind}{number}" for number in best for kind in ("label", "probability"))], *rows]
 
     def explain(
         self, model, inputs: list, folder: Path, *, label: str | None = None, layer: str | None = None
