@@ -85,3 +85,43 @@ def test_bad_settings_are_one_sentence(override, message):
 def test_ema_and_lookahead_exclude_each_other():
     with pytest.raises(kzoo.RequestError, match="only one of ema and lookahead"):
         kzoo.load_recipe("cnn_classifier/digits", ["train.ema=0.9", "train.lookahead={}"])
+
+
+def test_muon_treats_a_convolution_as_the_matrix_of_its_windows():
+    kernel = keras.Variable(np.random.default_rng(0).normal(size=(3, 3, 2, 5)).astype(np.float32), name="kernel")
+    matrix = keras.Variable(np.array(kernel).reshape(18, 5), name="kernel")
+    # Keras's own, which knows matrices only, is the reference.
+    ours, keras_own = update_rules.Muon(0.1, weight_decay=0.1), keras.optimizers.Muon(0.1, weight_decay=0.1)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        gradient = rng.normal(size=(18, 5)).astype(np.float32)
+        ours.apply([keras.ops.convert_to_tensor(gradient.reshape(3, 3, 2, 5))], [kernel])
+        keras_own.apply([keras.ops.convert_to_tensor(gradient)], [matrix])
+    np.testing.assert_allclose(np.array(kernel).reshape(18, 5), matrix, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_leaves_vectors_depthwise_kernels_and_excluded_layers_to_adamw():
+    shapes = {"bias": (4,), "depthwise": (3, 3, 6, 1), "embedding": (7, 3), "logits": (6, 4)}
+    variables = [keras.Variable(np.ones(shape, np.float32), name=name) for name, shape in shapes.items()]
+    plain = {"adam_weight_decay": None, "weight_decay": None}
+    ours = update_rules.Muon(0.1, exclude_layers=["logits"], **plain)
+    adam = keras.optimizers.Adam(0.1)
+    others = [keras.Variable(np.array(v), name=v.name) for v in variables]
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        gradients = [rng.normal(size=v.shape).astype(np.float32) for v in variables]
+        for optimizer, targets in ((ours, variables), (adam, others)):
+            optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], targets)
+    for variable, other in zip(variables, others, strict=True):
+        np.testing.assert_allclose(variable, other, rtol=1e-4, atol=1e-5, err_msg=variable.name)
+
+
+def test_a_recipe_trains_convolutions_with_muon(tmp_path):
+    changed = {
+        "arguments.filters": [8, 16],
+        "train.epochs": 3,
+        "train.ema": None,
+        "train.optimizer": {"name": "muon", "learning_rate": 0.02, "arguments": {"exclude_layers": ["logits"]}},
+    }
+    run = kzoo.train(kzoo.load_recipe("cnn_classifier/digits", changed), out=tmp_path / "run")
+    assert run.summary["test"]["accuracy"] > 0.5

@@ -73,6 +73,7 @@ def _kind(name: str) -> type:
         and issubclass(c, keras.optimizers.Optimizer)
         and n not in ("Optimizer", "LossScaleOptimizer")
     }
+    kinds["muon"] = update_rules.Muon
     if name.lower() not in kinds:
         raise RequestError(f"train.optimizer.name: Keras has no optimizer {name!r}{nearest(name.lower(), kinds)}")
     return kinds[name.lower()]
