@@ -28,14 +28,24 @@ def build(name: str, *, weights: str | Path | None = None, **arguments):
     Raises:
         RequestError: Unknown name, unknown or ill-typed argument, or weights that do not fit.
     """
-    registry.find(name)
-    if _is_tag(name, weights):
-        entry = pretrained.find(name, weights)
-        arguments, weights = {**entry.card["arguments"], **arguments}, pretrained.locate(entry)
+    arguments = with_arguments_of(name, weights, arguments)
+    if is_tag(name, weights):
+        weights = pretrained.locate(pretrained.find(name, weights))
     model = _new(name, arguments)
     if weights is not None:
         _load_into(model, weights, new_head=True)
     return model
+
+
+def with_arguments_of(name: str, weights: str | Path | None, arguments: dict) -> dict:
+    """The arguments that a network with trained weights is built with: the weights' own where they are a tag.
+
+    Raises:
+        RequestError: Unknown model, or unknown tag.
+    """
+    registry.find(name)
+    own = pretrained.find(name, weights).card["arguments"] if is_tag(name, weights) else {}
+    return {**own, **arguments}
 
 
 def rebuild(card: dict, weights: str | Path):
@@ -49,8 +59,8 @@ def rebuild(card: dict, weights: str | Path):
     return model
 
 
-def _is_tag(name: str, weights) -> bool:
-    """A known tag is one even where a file of that name lies about; what could only be a path is none."""
+def is_tag(name: str, weights) -> bool:
+    """Whether weights are named by a tag: a known one is even where a file of that name lies about, a path is not."""
     if not isinstance(weights, str) or Path(weights).name != weights:
         return False
     return f"{name}/{weights}" in pretrained.list_weights(name) or not (Path(weights).suffix or Path(weights).exists())

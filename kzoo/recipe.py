@@ -31,6 +31,16 @@ class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _checked_patterns(value: Iterable[str]):
+    """The value itself, a collection of regular expressions."""
+    for pattern in value:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    return value
+
+
 class Optimizer(Settings):
     """An optimiser of Keras by its name, with the arguments that people set; what is None keeps Keras's default."""
 
@@ -54,12 +64,7 @@ class Optimizer(Settings):
     @pydantic.field_validator("multipliers")
     @classmethod
     def _patterns(cls, value):
-        for pattern in value:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-        return value
+        return _checked_patterns(value)
 
 
 class Constant(Settings):
@@ -133,6 +138,12 @@ class Lookahead(Settings):
 class Train(Settings):
     """How to train; a task may add its own keys."""
 
+    weights: str | None = Field(
+        None, description="what to start from: trained weights by their tag, a run folder or an artefact"
+    )
+    freeze: tuple[str, ...] = Field(
+        (), description="layers that stay as they start, by regular expressions on their names, such as stage[12]_"
+    )
     epochs: PositiveInt = 10
     steps_per_epoch: PositiveInt | None = Field(
         None, description="steps between two validations and checkpoints; default: one pass over the data"
@@ -151,6 +162,11 @@ class Train(Settings):
     steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = Field(False, description="ask TensorFlow for deterministic kernels, also on GPUs; slower")
+
+    @pydantic.field_validator("freeze")
+    @classmethod
+    def _patterns(cls, value):
+        return _checked_patterns(value)
 
     @pydantic.model_validator(mode="after")
     def _one_average(self):

@@ -5,6 +5,7 @@ from pathlib import Path
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.allocator import keep_freed_memory
+from kzoo.build import is_tag, with_arguments_of
 from kzoo.errors import RequestError
 from kzoo.evaluate import evaluate_opened
 from kzoo.quiet import import_keras
@@ -39,7 +40,7 @@ def train(
         recipe = recipes.load(recipe)
     if out is not None and (Path(out) / "recipe.yaml").is_file():
         return _go_on(Run(out), recipe, resume, until)
-    return _work(recipe, lambda resolved: Run.create(resolved, recipe.digest(), out), until)
+    return _work(_located(recipe), lambda resolved: Run.create(resolved, recipe.digest(), out), until)
 
 
 def resume(run: Run | str | Path, *, until: int | None = None) -> Run:
@@ -52,7 +53,7 @@ def resume(run: Run | str | Path, *, until: int | None = None) -> Run:
     if run.summary is not None:
         console.say(f"{run.path} is finished already")
         return run
-    return _work(run.recipe, lambda resolved: run, until)
+    return _work(run.recipe, lambda resolved: run, until, fresh=not run.checkpoint("last").is_file())
 
 
 def _go_on(run: Run, recipe: recipes.Recipe, allowed: bool, until: int | None) -> Run:
@@ -64,7 +65,20 @@ def _go_on(run: Run, recipe: recipes.Recipe, allowed: bool, until: int | None) -
     return resume(run, until=until)
 
 
-def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
+def _located(recipe: recipes.Recipe) -> recipes.Recipe:
+    """The recipe with all that follows from its ``train.weights``: their network's arguments, their absolute path."""
+    weights = recipe.train.weights
+    if weights is None:
+        return recipe
+    if not is_tag(recipe.model, weights):
+        return recipe.override({"train.weights": str(Path(weights).expanduser().resolve())})
+    known = with_arguments_of(recipe.model, weights, recipe.arguments)
+    # Image shape and classes follow from the data: where the classes are others, the head starts anew.
+    own = {k: v for k, v in known.items() if k in recipe.arguments or k not in ("input_shape", "num_classes")}
+    return recipe.override({"arguments": own})
+
+
+def _work(recipe: recipes.Recipe, get_run, until: int | None, *, fresh: bool = True) -> Run:
     recipe.check()
     keep_freed_memory()
     keras = import_keras()
@@ -79,7 +93,7 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None) -> Run:
     task.open()
     # The seed is set again, so that the initial weights do not depend on what opening the data drew.
     keras.utils.set_random_seed(recipe.train.seed)
-    model = task.build()
+    model = task.start(fresh=fresh)
     run = get_run(task.recipe)
     with run.lock():
         write_json(run.path / "model.json", task.card())

@@ -1,6 +1,7 @@
 """The two contracts that every task fulfils."""
 
 import abc
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,34 @@ class Task(abc.ABC):
         if dtype_policy is not None and self.takes("dtype_policy"):
             arguments["dtype_policy"] = dtype_policy
         return build(self.recipe.model, **arguments)
+
+    def start(self, *, fresh: bool = True):
+        """Build the recipe's model as its training begins: with ``train.weights``, and ``train.freeze`` frozen.
+
+        Args:
+            fresh: Whether the weights matter; they do not where a checkpoint will be restored.
+
+        Raises:
+            RequestError: The weights do not fit, or no layer is frozen by a pattern, or none is left to train.
+        """
+        settings = self.recipe.train
+        weights = settings.weights if fresh else None
+        model = build(self.recipe.model, weights=weights, **self.recipe.arguments)
+        _freeze(model, settings.freeze)
+        return model
+
+
+def _freeze(model, patterns: tuple[str, ...]) -> None:
+    layers = [layer for layer in model.layers if layer.weights]
+    for pattern in patterns:
+        chosen = [layer for layer in layers if re.search(pattern, layer.name)]
+        if not chosen:
+            names = ", ".join(layer.name for layer in layers)
+            raise RequestError(f"train.freeze: no layer of {model.name} matches {pattern!r}; its layers are {names}")
+        for layer in chosen:
+            layer.trainable = False
+    if not model.trainable_variables:
+        raise RequestError("train.freeze leaves nothing to train")
 
 
 @dataclass(frozen=True)
