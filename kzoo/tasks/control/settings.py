@@ -20,6 +20,7 @@ class Data(Settings):
 
     env: str = Field("CartPole-v1", description="a registered Gymnasium environment, or my_package:MyEnv-v0")
     env_arguments: dict[str, Any] = Field({}, description="arguments of the environment")
+    stack: PositiveInt = Field(1, description="observations that the network sees together, along their last axis")
     num_envs: PositiveInt = Field(1, description="environments that are played side by side")
     batch_size: PositiveInt = Field(64, description="transitions in a gradient step")
 
@@ -91,6 +92,7 @@ class Train(recipe.Training):
     )
     exploration: Annotated[Linear | Exponential | Boltzmann, Field(discriminator="name")] = Linear(name="linear")
     clip_rewards: bool = Field(False, description="learn from the rewards' signs only")
+    life_loss_ends: bool = Field(False, description="learn as if an episode ended with each lost life")
 
     # What the optimiser's builder looks for and this training does not offer.
     ema: ClassVar[None] = None

@@ -52,7 +52,8 @@ class Task(base.Task):
     def _check_memory(self) -> None:
         import psutil
 
-        size = replay.megabytes(self.recipe.train.capacity, self.seen.observation_shape, self.seen.dtype)
+        stack = self.recipe.data.stack
+        size = replay.megabytes(self.recipe.train.capacity, self.seen.observation_shape, self.seen.dtype, stack)
         free = psutil.virtual_memory().available / 1e6
         if size > free:
             raise RequestError(
@@ -70,6 +71,7 @@ class Task(base.Task):
             "environment": {
                 "env": self.recipe.data.env,
                 "env_arguments": self.recipe.data.env_arguments,
+                "stack": self.recipe.data.stack,
                 "observation_shape": list(self.seen.observation_shape),
                 "dtype": self.seen.dtype,
                 "num_actions": self.seen.num_actions,
@@ -80,7 +82,9 @@ class Task(base.Task):
 
     def samples(self) -> dict[str, np.ndarray]:
         """Observations of an episode played at random."""
-        lanes = environments.Lanes(lambda: environments.make(self.recipe.data), 1, (self.recipe.train.seed, 4))
+        lanes = environments.Lanes(
+            lambda: environments.make(self.recipe.data), 1, (self.recipe.train.seed, 4), self.recipe.data.stack
+        )
         rng, found = np.random.default_rng(0), []
         while len(found) < SAMPLES:
             found.append(lanes.observations[0].copy())

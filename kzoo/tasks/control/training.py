@@ -53,7 +53,9 @@ class Training:
             recipe.arguments.get("dtype_policy", "float32"),
         )
         self.learner = Learner(online, target, optimizer, self.settings)
-        self.lanes = environments.Lanes(lambda: environments.make(data), data.num_envs, (self.settings.seed, TRAINING))
+        self.lanes = environments.Lanes(
+            lambda: environments.make(data), data.num_envs, (self.settings.seed, TRAINING), data.stack
+        )
         self.actions = int(online.outputs[0].shape[-1])
         self.replay = self._memory()
         self.rng = np.random.default_rng([self.settings.seed, 3])
@@ -63,7 +65,8 @@ class Training:
 
     def _memory(self) -> Replay:
         settings, seen = self.settings, self.lanes.observations
-        how = (self.recipe.data.num_envs, seen.shape[1:], seen.dtype, settings.n_step, settings.discount)
+        data = self.recipe.data
+        how = (data.num_envs, seen.shape[1:], seen.dtype, settings.n_step, settings.discount, data.stack)
         if settings.prioritised:
             return PrioritisedReplay(settings.capacity, *how, alpha=settings.prioritised.alpha)
         return Replay(settings.capacity, *how)
@@ -100,11 +103,12 @@ class Training:
             self.steps += len(chosen)
 
     def _step(self, lane: int, action: int) -> None:
-        before = self.lanes.observations[lane].copy()
+        before, lives = self.lanes.observations[lane].copy(), self.lanes.lives[lane]
         reward, terminated, truncated = self.lanes.step(lane, action)
         self.sums[lane] += reward
         learnt = float(np.sign(reward)) if self.settings.clip_rewards else reward
-        self.replay.add(lane, before, action, learnt, terminated)
+        lost = self.settings.life_loss_ends and self.lanes.lives[lane] < lives
+        self.replay.add(lane, before, action, learnt, terminated or lost)
         if terminated or truncated:
             self.replay.end(lane, self.lanes.observations[lane])
             self.finished.append(self.sums[lane])
@@ -261,7 +265,7 @@ def play_episodes(recipe: Recipe, model, episodes: int, part: int, seed: int) ->
     """Play whole episodes greedily, on seeds that no other part uses; returns and lengths, (episodes,)."""
     values = acting.values_of(model)
     count = min(EVALUATION_LANES, episodes)
-    lanes = environments.Lanes(lambda: environments.make(recipe.data), count, (seed, part))
+    lanes = environments.Lanes(lambda: environments.make(recipe.data), count, (seed, part), recipe.data.stack)
     try:
         return environments.play(lanes, lambda seen: values(seen).argmax(-1), episodes)
     finally:
