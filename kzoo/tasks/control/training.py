@@ -56,7 +56,7 @@ class Training:
         self.lanes = environments.Lanes(
             lambda: environments.make(data), data.num_envs, (self.settings.seed, TRAINING), data.stack
         )
-        self.actions = int(online.outputs[0].shape[-1])
+        self.policy, self.actions = acting.values_of(online), int(online.outputs[0].shape[-1])
         self.replay = self._memory()
         self.rng = np.random.default_rng([self.settings.seed, 3])
         self.steps, self.updates, self.seconds = 0, 0, 0.0
@@ -91,16 +91,14 @@ class Training:
 
     def _act(self, steps: int) -> None:
         """Play this many steps, in all lanes together."""
-        values = acting.values_of(self.learner.online)
-        for _ in range(max(1, steps // len(self.sums))):
-            progress = self.steps / self.settings.steps
-            seen = self.lanes.observations
-            chosen = exploring.choose(
-                lambda seen=seen: values(seen), self.settings.exploration, progress, len(seen), self.actions, self.rng
-            )
-            for lane, action in enumerate(chosen):
-                self._step(lane, int(action))
-            self.steps += len(chosen)
+        count = len(self.sums)
+        rounds = max(1, steps // count)
+        progress = (self.steps + count * np.arange(rounds)) / self.settings.steps
+        choose = exploring.Chooser(self.settings.exploration, progress, count, self.actions, self.rng)
+        for number in range(rounds):
+            for lane, action in enumerate(choose(number, self.policy, self.lanes.observations).tolist()):
+                self._step(lane, action)
+            self.steps += count
 
     def _step(self, lane: int, action: int) -> None:
         before, lives = self.lanes.observations[lane].copy(), self.lanes.lives[lane]
@@ -123,6 +121,7 @@ class Training:
             return
         parts = {k: v.reshape(count, size, *v.shape[1:]) for k, v in vars(drawn).items()}
         loss, errors = self.learner.learn(Batch(**parts), self.updates)
+        self.policy.refresh(self.learner.flat)
         self.updates += count
         self.losses.append(loss)
         if self.settings.prioritised:
@@ -151,7 +150,7 @@ class Training:
             "updates": self.updates,
             "loss": loss,
             "return": float(np.mean(self.finished)) if self.finished else 0.0,
-            "exploration": exploring.level(self.settings.exploration, self.steps / self.settings.steps),
+            "exploration": float(exploring.level(self.settings.exploration, self.steps / self.settings.steps)),
             "val_return": float(returns.mean()),
             "val_length": float(lengths.mean()),
         }
@@ -220,6 +219,7 @@ class Training:
             rows_path.unlink(missing_ok=True)
             return
         known = load_checkpoint(path, self.learner, self.learner.optimizer)
+        self.policy.refresh()
         memory = self._memory_path(known["epoch"])
         try:
             with np.load(memory) as arrays:
