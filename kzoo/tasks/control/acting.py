@@ -86,7 +86,7 @@ class Compiled:
 
         if not hasattr(model, "kzoo_values"):
             model.kzoo_values = tf.function(
-                lambda seen: model(tf.cast(seen, tf.float32), training=False), reduce_retracing=True
+                lambda seen: model(tf.cast(seen, tf.float32), training=False), reduce_retracing=True, autograph=False
             )
         self.values = model.kzoo_values
 

@@ -36,14 +36,19 @@ class Description:
     flattened: bool
 
 
-def make(data: Data, render_mode: str | None = None):
+def make(data: Data, render_mode: str | None = None, checked: bool = True):
     """Make an environment whose observations are arrays.
+
+    Args:
+        data: Which.
+        render_mode: How it is drawn, if at all.
+        checked: Whether Gymnasium looks at what comes of its first steps; not needed for one that was looked at.
 
     Raises:
         RequestError: The environment or its package is missing, or its spaces are none for a Q-network.
     """
     gymnasium = _import("gymnasium", "rl", "control")
-    environment = _made(gymnasium, data, render_mode)
+    environment = _made(gymnasium, data, render_mode, checked)
     spaces = gymnasium.spaces
     if not isinstance(environment.action_space, spaces.Discrete):
         kind = type(environment.action_space).__name__
@@ -53,7 +58,7 @@ def make(data: Data, render_mode: str | None = None):
     return environment
 
 
-def _made(gymnasium, data: Data, render_mode: str | None):
+def _made(gymnasium, data: Data, render_mode: str | None, checked: bool):
     """Register the environment's family, if it is one of those known here, and make it."""
     # Not every environment knows the argument.
     drawn = {} if render_mode is None else {"render_mode": render_mode}
@@ -67,7 +72,9 @@ def _made(gymnasium, data: Data, render_mode: str | None):
             from kzoo.tasks.control.atari import Atari
 
             return Atari(data.env, **drawn, **data.env_arguments)
-        environment = gymnasium.make(data.env, **drawn, **data.env_arguments)
+        environment = gymnasium.make(
+            data.env, disable_env_checker=None if checked else True, **drawn, **data.env_arguments
+        )
     except ModuleNotFoundError as error:
         raise RequestError(f"data.env {data.env} needs {error.name}: pip install {error.name}") from None
     except gymnasium.error.DependencyNotInstalled as error:

@@ -54,7 +54,7 @@ class Training:
         )
         self.learner = Learner(online, target, optimizer, self.settings)
         self.lanes = environments.Lanes(
-            lambda: environments.make(data), data.num_envs, (self.settings.seed, TRAINING), data.stack
+            lambda: environments.make(data, checked=False), data.num_envs, (self.settings.seed, TRAINING), data.stack
         )
         self.policy, self.actions = acting.values_of(online), int(online.outputs[0].shape[-1])
         self.replay = self._memory()
@@ -265,7 +265,9 @@ def play_episodes(recipe: Recipe, model, episodes: int, part: int, seed: int) ->
     """Play whole episodes greedily, on seeds that no other part uses; returns and lengths, (episodes,)."""
     values = acting.values_of(model)
     count = min(EVALUATION_LANES, episodes)
-    lanes = environments.Lanes(lambda: environments.make(recipe.data), count, (seed, part), recipe.data.stack)
+    lanes = environments.Lanes(
+        lambda: environments.make(recipe.data, checked=False), count, (seed, part), recipe.data.stack
+    )
     try:
         return environments.play(lanes, lambda seen: values(seen).argmax(-1), episodes)
     finally:
