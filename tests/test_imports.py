@@ -22,6 +22,7 @@ FOUNDATION = {
     "run",
     "weights",
     "allocator",
+    "boxes",
     "build",
 }
 
@@ -35,8 +36,8 @@ ALLOWED = {
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data"} | FOUNDATION,
-    "data": {"data", "errors", "console"},
-    "models": {"registry"},
+    "data": {"data", "errors", "console", "boxes"},
+    "models": {"registry", "boxes"},
     "build": {"registry", "weights", "pretrained", "run", "errors"},
     "pretrained": {"recipe", "configs", "console", "run", "errors"},
     "weights": {"run", "console", "errors"},
