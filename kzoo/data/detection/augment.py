@@ -55,10 +55,12 @@ def whole(size: tuple[int, int], output: tuple[int, int], fit: str) -> View:
     height, width = size
     if fit == "stretch":
         return View((0.0, 0.0, float(width), float(height)))
-    scale = max(height / output[0], width / output[1])
-    tall, wide = output[0] * scale, output[1] * scale
-    left, top = (width - wide) / 2, (height - tall) / 2
-    return View((left, top, left + wide, top + tall))
+    # Whole pixels, in the roundings of tf.image.resize_with_pad, by which pictures are padded where they are served.
+    have, target = np.array(size, np.float32), np.array(output, np.float32)
+    inner = have / np.max(have / target)
+    step = have / np.floor(inner)
+    top, left = -np.floor((target - inner) / 2) * step
+    return View((float(left), float(top), float(left + target[1] * step[1]), float(top + target[0] * step[0])))
 
 
 def draw(view: View, truth: Truth, size: tuple[int, int], settings: Settings, rng: np.random.Generator) -> View:

@@ -163,9 +163,10 @@ class Answers(base.Answers):
         if self.how["fit"] == "stretch":
             return tf.concat([tf.zeros_like(extent), extent], 1)
         target = tf.constant(self.size[::-1], tf.float32)
-        seen = tf.reduce_max(extent / target, 1, keepdims=True) * target
-        low = (extent - seen) / 2
-        return tf.concat([low, low + seen], 1)
+        inner = extent / tf.reduce_max(extent / target, 1, keepdims=True)
+        step = extent / tf.floor(inner)
+        low = -tf.floor((target - inner) / 2) * step
+        return tf.concat([low, low + target * step], 1)
 
     def _decode(self, encoded):
         pixels = decode.decode(encoded, self.channels)
