@@ -106,10 +106,10 @@ def resample(pixels: np.ndarray, view: View, output: tuple[int, int], fill: np.n
     x1, y1, x2, y2 = view.window
     result = np.empty((rows, columns, pixels.shape[2]), np.uint8)
     result[:] = fill
-    # The whole output pixels that lie inside the picture, and the source box that is exactly theirs.
+    # The whole output pixels that lie inside the picture (but for rounding), and the source box that is exactly theirs.
     step_x, step_y = (x2 - x1) / columns, (y2 - y1) / rows
-    left, right = max(0, int(np.ceil(-x1 / step_x - 1e-9))), min(columns, int(np.floor((width - x1) / step_x + 1e-9)))
-    top, bottom = max(0, int(np.ceil(-y1 / step_y - 1e-9))), min(rows, int(np.floor((height - y1) / step_y + 1e-9)))
+    left, right = max(0, int(np.ceil(-x1 / step_x - 1e-4))), min(columns, int(np.floor((width - x1) / step_x + 1e-4)))
+    top, bottom = max(0, int(np.ceil(-y1 / step_y - 1e-4))), min(rows, int(np.floor((height - y1) / step_y + 1e-4)))
     if right > left and bottom > top:
         source = (x1 + left * step_x, y1 + top * step_y, x1 + right * step_x, y1 + bottom * step_y)
         source = np.clip(source, 0, [width, height, width, height])
