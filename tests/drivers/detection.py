@@ -23,3 +23,23 @@ def loss(outputs, targets):
 
 def is_fitted(outputs, targets):
     return (np.asarray(outputs["classes"]).argmax(-1) == targets["labels"]).mean() > 0.99
+
+
+def smoke(recipe, folder):
+    return {
+        "data.source": "builtin:scenes",
+        "data.root": None,
+        "data.parts": {},
+        "data.classes": ["Car", "Pedestrian"],
+        "data.class_map": {"Van": "Car"},
+        "data.limit": 8,
+        "data.batch_size": 2,
+        "arguments.num_classes": 2,
+        "arguments.backbone_weights": None,
+        "train.epochs": 1,
+        "train.steps_per_epoch": 1,
+    }
+
+
+def check(figures):
+    assert figures["pictures"] == 8 and 0 <= figures["map50"] <= 1

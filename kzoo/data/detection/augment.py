@@ -55,12 +55,12 @@ def whole(size: tuple[int, int], output: tuple[int, int], fit: str) -> View:
     height, width = size
     if fit == "stretch":
         return View((0.0, 0.0, float(width), float(height)))
-    # Whole pixels, in the roundings of tf.image.resize_with_pad, by which pictures are padded where they are served.
-    have, target = np.array(size, np.float32), np.array(output, np.float32)
-    inner = have / np.max(have / target)
-    step = have / np.floor(inner)
-    top, left = -np.floor((target - inner) / 2) * step
-    return View((float(left), float(top), float(left + target[1] * step[1]), float(top + target[0] * step[0])))
+    from kzoo.data import decode
+
+    (rows, columns), (above, before) = decode.inside(tuple(int(n) for n in size), output)
+    down, across = height / rows, width / columns
+    left, top = -before * across, -above * down
+    return View((left, top, left + output[1] * across, top + output[0] * down))
 
 
 def draw(view: View, truth: Truth, size: tuple[int, int], settings: Settings, rng: np.random.Generator) -> View:

@@ -162,11 +162,11 @@ class Answers(base.Answers):
         extent = tf.reverse(sizes, [1])
         if self.how["fit"] == "stretch":
             return tf.concat([tf.zeros_like(extent), extent], 1)
-        target = tf.constant(self.size[::-1], tf.float32)
-        inner = extent / tf.reduce_max(extent / target, 1, keepdims=True)
-        step = extent / tf.floor(inner)
-        low = -tf.floor((target - inner) / 2) * step
-        return tf.concat([low, low + target * step], 1)
+        have = tf.unstack(tf.cast(sizes, tf.int64), axis=1)
+        inner, before = (tf.cast(tf.stack(pair[::-1], 1), tf.float32) for pair in decode.inside(have, self.size))
+        step = extent / inner
+        low = -before * step
+        return tf.concat([low, low + tf.constant(self.size[::-1], tf.float32) * step], 1)
 
     def _decode(self, encoded):
         pixels = decode.decode(encoded, self.channels)

@@ -36,6 +36,7 @@ class Task(base.Task):
     default_monitor = "val_map50"
     collection: Collection
     normalization: Normalization
+    _traced = (None, None)
 
     def open(self) -> None:
         """Open the pictures, hold out the validation part, and resolve classes, normalisation and precision."""
@@ -187,21 +188,29 @@ class Task(base.Task):
 
     def detect(self, model, part: Part) -> tuple[list, list[Detections]]:
         """Truth and detections of all pictures of a part that can be read."""
-        import tensorflow as tf
-
-        how, size, fit = self.recipe.detect, self._input_shape[:2], self.recipe.data.fit
-
-        @tf.function
-        def network(images):
-            outputs = model(images, training=False)
-            return finish(outputs, model.default_boxes, score=how.score, overlap=how.overlap, limit=how.limit)
-
+        network, size, fit = self._network(model), self._input_shape[:2], self.recipe.data.fit
         truths, found, sizes = [], [], part.sizes
         for images, places in self.batches(part).evaluation():
             windows = np.array([augment.whole(tuple(sizes[n]), size, fit).window for n in places])
             found += of_batch(network(images), sizes[places], windows)
             truths += [part.truths[n] for n in places]
         return truths, found
+
+    def _network(self, model):
+        """From images to detections as a graph, which is made once for a model."""
+        import tensorflow as tf
+
+        known, graph = self._traced
+        if known is not model:
+            how = self.recipe.detect
+
+            @tf.function(reduce_retracing=True)
+            def graph(images):
+                outputs = model(images, training=False)
+                return finish(outputs, model.default_boxes, score=how.score, overlap=how.overlap, limit=how.limit)
+
+            self._traced = (model, graph)
+        return graph
 
     @property
     def _input_shape(self) -> tuple[int, int, int]:
