@@ -35,14 +35,16 @@ def test_a_training_that_stops_between_epochs_ends_where_the_whole_one_ends(smal
 
 
 def test_weights_of_a_classifier_are_carried_over_and_frozen(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=pixels, y_train=np.arange(40) % 2)
     classifier = kzoo.load_recipe(
         "cnn_classifier/digits",
         {
             "arguments.filters": [4, 8, 16, 32],
             "arguments.blocks_per_stage": [2, 2, 3, 3],
             "arguments.head": "global_average",
-            "data.image_size": [32, 32],
-            "data.channels": 3,
+            "data.source": f"npz:{tmp_path / 'd.npz'}",
+            "data.batch_size": 8,
             "train.epochs": 1,
             "train.steps_per_epoch": 1,
         },

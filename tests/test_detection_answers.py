@@ -21,19 +21,9 @@ def picture(tmp_path_factory):
 
 
 def test_predict_writes_pictures_with_boxes_and_json(small_detector, picture, tmp_path, command):
-    arguments = (
-        "predict",
-        small_detector.path,
-        picture,
-        "--score",
-        "0.01",
-        "--limit",
-        "5",
-        "--out",
-        tmp_path / "drawn",
-        "--json",
-    )
-    done = command(*arguments)
+    options = {"--score": 0.01, "--limit": 5, "--out": tmp_path / "drawn"}
+    flat = [part for pair in options.items() for part in pair]
+    done = command("predict", small_detector.path, picture, *flat, "--json")
     assert done.code == 0, done.err
     (answer,) = json.loads(done.out)
     assert (answer["height"], answer["width"]) == (120, 400) and len(answer["objects"]) == 5

@@ -35,7 +35,7 @@ ALLOWED = {
     },
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
-    "tasks": {"tasks", "data"} | FOUNDATION,
+    "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},
     "models": {"registry", "boxes"},
     "build": {"registry", "weights", "pretrained", "run", "errors"},

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo import build, console, pretrained
+from kzoo import console, pretrained
+from kzoo.build import is_tag, load
 from kzoo.errors import RequestError
 from kzoo.run import Run, read_json
 
@@ -20,7 +21,7 @@ def card_of(weights: str) -> dict | None:
 
 def is_foreign(weights: str, model: str) -> bool:
     """Whether weights are those of another model than this."""
-    if build.is_tag(model, weights):
+    if is_tag(model, weights):
         return False
     card = card_of(weights)
     return card is not None and card["model"] != model
@@ -28,7 +29,7 @@ def is_foreign(weights: str, model: str) -> bool:
 
 def preprocessing(weights: str, model: str) -> dict | None:
     """How the network that the weights are of takes pictures; None where it is not known."""
-    card = pretrained.find(model, weights).card if build.is_tag(model, weights) else card_of(weights)
+    card = pretrained.find(model, weights).card if is_tag(model, weights) else card_of(weights)
     return (card or {}).get("preprocessing")
 
 
@@ -45,7 +46,7 @@ def carry(weights: str, model) -> list[str]:
     Raises:
         RequestError: No layer fits.
     """
-    theirs = build.load(weights)
+    theirs = load(weights)
     known = {layer.name: layer for layer in theirs.layers if layer.weights}
     filled = []
     for layer in model.layers:
