@@ -70,7 +70,9 @@ class Answers(base.Answers):
                 answer = self._describe(given, picture, detections)
                 if out is not None:
                     path = _free(Path(out), Path(answer["input"] or "picture").stem, taken)
-                    answer["picture"] = str(drawing.write(path, drawing.with_boxes(picture, answer["objects"])))
+                    answer["picture"] = str(
+                        drawing.write(path, drawing.with_boxes(picture, answer["objects"], self.labels))
+                    )
                 answers.append(answer)
         return answers
 

@@ -1,7 +1,6 @@
 """Pictures with boxes drawn in."""
 
 import colorsys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from kzoo.errors import RequestError
 LEAST_HEIGHT = 360
 
 
-def with_boxes(pixels: np.ndarray, objects: Sequence[dict]) -> np.ndarray:
+def with_boxes(pixels: np.ndarray, objects: Sequence[dict], labels: Sequence[str]) -> np.ndarray:
     """A picture with its objects' boxes, labels and scores.
 
     Args:
         pixels: uint8 (height, width, 1 or 3).
         objects: ``box`` (x1, y1, x2, y2 in pixels), ``label``, and optionally ``score``; the first are drawn last.
+        labels: All labels; each has a colour of its own.
 
     Returns:
         uint8 (height, width, 3), enlarged by a whole factor where the picture is small.
@@ -32,7 +32,7 @@ def with_boxes(pixels: np.ndarray, objects: Sequence[dict]) -> np.ndarray:
     brush, line = ImageDraw.Draw(picture), max(1, round(height / 250))
     font = ImageFont.load_default(max(10, round(height / 36)))
     for thing in reversed(objects):
-        colour = colour_of(thing["label"])
+        colour = colour_of(labels.index(thing["label"]))
         x1, y1, x2, y2 = (factor * float(v) for v in thing["box"])
         brush.rectangle([x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)], outline=colour, width=line)
         said = thing["label"] + (f" {thing['score']:.2f}" if "score" in thing else "")
@@ -43,9 +43,9 @@ def with_boxes(pixels: np.ndarray, objects: Sequence[dict]) -> np.ndarray:
     return np.asarray(picture)
 
 
-def colour_of(label: str) -> tuple[int, int, int]:
-    """A bright colour, the same for the same label."""
-    hue = zlib.crc32(label.encode()) % 997 / 997
+def colour_of(place: int) -> tuple[int, int, int]:
+    """A bright colour for the label at this place; steps of the golden ratio keep neighbours apart."""
+    hue = (0.1 + 0.618 * place) % 1
     return tuple(round(255 * v) for v in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
 
 
