@@ -189,6 +189,12 @@ def predict(
     run: RunFolder,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")],
     top: Annotated[int | None, typer.Option(min=1, help="How many labels for each image; 3 by default.")] = None,
+    score: Annotated[float | None, typer.Option(help="Least probability of a detection; 0.5 by default.")] = None,
+    overlap: Annotated[float | None, typer.Option(help="IoU above which the weaker of two detections goes.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most detections of a picture.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Write each picture with its detections here.")
+    ] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     quiet: Quiet = False,
@@ -200,7 +206,7 @@ def predict(
 
     if as_json and as_csv:
         raise RequestError("predict prints either --json or --csv")
-    answers = answer(run, inputs, **_given(top=top))
+    answers = answer(run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out))
     if as_json:
         _print_json(answers)
         return

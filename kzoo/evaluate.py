@@ -7,7 +7,7 @@ from typing import Any
 
 from kzoo import console
 from kzoo.build import rebuild
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, nearest
 from kzoo.quiet import import_keras
 from kzoo.run import Run, write_json
 
@@ -75,17 +75,22 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     Args:
         run: A run or its folder.
         inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays.
-        **options: The task's own; classification takes ``top``.
+        **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit`` and
+            ``out``, a folder for pictures with boxes.
 
     Returns:
         One answer for each input, in order.
 
     Raises:
-        RequestError: An input is missing or unreadable, or the run has no weights.
+        RequestError: An input is missing or unreadable, the run has no weights, or its task has no such option.
     """
     run = run if isinstance(run, Run) else Run(run)
     inputs = expand(inputs)
     model, answers = open_run(run)
+    known = [n for n, p in inspect.signature(answers.answer).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise RequestError(f"{run.card['task']} has no option {name!r} of predict{nearest(name, known)}")
     return answers.answer(model, inputs, **options)
 
 

@@ -15,6 +15,14 @@ import kzoo
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 SMALL = {"arguments.filters": [8, 16], "arguments.blocks_per_stage": 1, "train.epochs": 2}
+TINY_DETECTOR = {
+    "arguments.input_shape": [64, 192, 3],
+    "arguments.width": 0.0625,
+    "data.limit": 20,
+    "data.batch_size": 4,
+    "train.epochs": 2,
+    "train.ema": 0.9,
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,13 @@ def command():
 def small_run(tmp_path_factory) -> "kzoo.Run":
     """A finished run of a small network on the embedded default."""
     return kzoo.train(kzoo.load_recipe("cnn_classifier/digits", SMALL), out=tmp_path_factory.mktemp("run") / "small")
+
+
+@pytest.fixture(scope="session")
+def small_detector(tmp_path_factory) -> "kzoo.Run":
+    """A finished run of a tiny detector on drawn road scenes."""
+    recipe = kzoo.load_recipe("vgg16_detector/scenes", TINY_DETECTOR)
+    return kzoo.train(recipe, out=tmp_path_factory.mktemp("detector") / "small")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ FOUNDATION = {
     "run",
     "weights",
     "allocator",
+    "boxes",
     "build",
 }
 
@@ -34,9 +35,9 @@ ALLOWED = {
     },
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
-    "tasks": {"tasks", "data"} | FOUNDATION,
-    "data": {"data", "errors", "console"},
-    "models": {"models", "registry"},
+    "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
+    "data": {"data", "errors", "console", "boxes"},
+    "models": {"models", "registry", "boxes"},
     "build": {"registry", "weights", "pretrained", "run", "errors"},
     "pretrained": {"recipe", "configs", "console", "run", "errors"},
     "weights": {"run", "console", "errors"},

@@ -35,7 +35,12 @@ def resize(pixels, size: tuple[int, int], fit: str = "stretch"):
     height, width = size
     values = tf.cast(pixels, tf.float32)
     if fit == "pad":
-        values = tf.image.resize_with_pad(values, height, width, antialias=True)
+        have = tf.unstack(tf.shape(pixels, out_type=tf.int64)[-3:-1])
+        inner, (top, left) = ([tf.cast(n, tf.int32) for n in pair] for pair in inside(have, size))
+        values = tf.image.resize(values, inner, antialias=True)
+        around = [[top, height - inner[0] - top], [left, width - inner[1] - left], [0, 0]]
+        leading = [[0, 0]] * (len(pixels.shape) - 3)
+        values = tf.ensure_shape(tf.pad(values, [*leading, *around]), (*pixels.shape[:-3], height, width, None))
     elif fit == "crop":
         have = tf.cast(tf.shape(values)[-3:-1], tf.float32)
         scale = tf.reduce_max(tf.constant([height, width], tf.float32) / have)
@@ -46,6 +51,32 @@ def resize(pixels, size: tuple[int, int], fit: str = "stretch"):
     else:
         values = tf.image.resize(values, size, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)
+
+
+def inside(have, size: tuple[int, int]):
+    """Where a picture lies in a padded one; takes whole numbers of Python, and int64 tensors inside a graph.
+
+    In whole numbers throughout: a graph's optimiser may turn a division into a multiplication, and a side of 192.0 then
+    becomes one of 191.
+
+    Args:
+        have: Height and width of the picture.
+        size: Height and width of the padded one.
+
+    Returns:
+        Height and width that it is brought to, and the rows above and the columns left of it.
+    """
+    height, width = size
+    # The side that fills its room has the larger of these; the other is rounded.
+    longest = _larger(have[0] * width, have[1] * height)
+    down = _larger((have[0] * width * height + longest // 2) // longest, 1)
+    across = _larger((have[1] * height * width + longest // 2) // longest, 1)
+    return (down, across), ((height - down) // 2, (width - across) // 2)
+
+
+def _larger(first, second):
+    """The larger of two whole numbers or tensors."""
+    return (first + second + abs(first - second)) // 2
 
 
 def image(encoded: bytes, size: tuple[int, int] | None, channels: int | None, fit: str):

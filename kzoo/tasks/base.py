@@ -106,11 +106,14 @@ class Task(abc.ABC):
         Raises:
             RequestError: The weights do not fit, or no layer is frozen by a pattern, or none is left to train.
         """
-        settings = self.recipe.train
-        weights = settings.weights if fresh else None
-        model = build(self.recipe.model, weights=weights, **self.recipe.arguments)
-        _freeze(model, settings.freeze)
+        model = self.initial(fresh)
+        _freeze(model, self.recipe.train.freeze)
         return model
+
+    def initial(self, fresh: bool):
+        """The model before anything is frozen; see `start`."""
+        weights = self.recipe.train.weights if fresh else None
+        return build(self.recipe.model, weights=weights, **self.recipe.arguments)
 
 
 def _freeze(model, patterns: tuple[str, ...]) -> None:

@@ -84,6 +84,23 @@ class Best(keras.callbacks.Callback):
             self.averaging.on_test_end()
 
 
+class Judged(keras.callbacks.Callback):
+    """Adds figures of the validation part to those of the epoch; comes before whatever reads them."""
+
+    def __init__(self, judge, averaging: Averaging | None, progress: "Progress"):
+        super().__init__()
+        self.judge, self.averaging, self.progress = judge, averaging, progress
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Judge the model as it would be kept."""
+        self.progress.on_test_begin()
+        if self.averaging:
+            self.averaging.on_test_begin()
+        logs.update({f"val_{name}": value for name, value in self.judge(self.model).items()})
+        if self.averaging:
+            self.averaging.on_test_end()
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Writes the resumable checkpoint and the epoch's row of figures; comes last among the callbacks."""
 

@@ -20,6 +20,7 @@ def fit(
     monitor: str,
     training: Callable[[int, int], Any],
     validation: Any | None,
+    judge: Callable[[Any], dict[str, float]] | None = None,
     steps_per_epoch: int,
     items_per_step: int,
     unit: str,
@@ -37,6 +38,8 @@ def fit(
         monitor: The figure that chooses the best epoch; without validation data the last epoch is taken.
         training: Gives the dataset of (first step, number of steps).
         validation: The dataset to validate with after each epoch, or None.
+        judge: From the model, with its averaged weights if there are any, to figures of the validation part that no
+            Keras metric gives, after each epoch; may stand in `validation`'s place.
         steps_per_epoch: Training steps between two validations.
         items_per_step: Examples in a step, for the speed.
         unit: What an example is called beside the speed, such as "images".
@@ -59,7 +62,7 @@ def fit(
     )
     averaging = callbacks.Averaging() if settings.ema or settings.lookahead else None
     best = None
-    if validation is not None:
+    if validation is not None or judge is not None:
         stop = settings.early_stopping
         best = callbacks.Best(run, monitor, averaging, stop.patience if stop else None, stop.min_delta if stop else 0.0)
     checkpoints = callbacks.Checkpoints(run, {"best": best} if best else {})
@@ -69,6 +72,7 @@ def fit(
         if epochs_done:
             console.say(f"going on after epoch {epochs_done} of {settings.epochs}")
         progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
+        judged = callbacks.Judged(judge, averaging, progress) if judge else None
         board = callbacks.Board(run)
         model.fit(
             training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch),
@@ -76,7 +80,7 @@ def fit(
             initial_epoch=epochs_done,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
-            callbacks=[c for c in (averaging, progress, callbacks.Finite(), best, board, checkpoints) if c],
+            callbacks=[c for c in (averaging, judged, progress, callbacks.Finite(), best, board, checkpoints) if c],
             shuffle=False,
             verbose=0,
         )

@@ -1,0 +1,72 @@
+"""What the sources that are folders share."""
+
+from pathlib import Path
+
+from kzoo.data.detection.collection import Reading
+from kzoo.errors import RequestError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+# What the parts are called in files and folders.
+USUAL = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def root(kind: str, rest: str, reading: Reading) -> Path:
+    """The data set's folder.
+
+    Raises:
+        RequestError: None is named, or it is not there.
+    """
+    named = rest or reading.root
+    if not named:
+        raise RequestError(f"data.source {kind} needs its folder: --set data.root=FOLDER")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise RequestError(f"data.root {named}: there is no such folder")
+    return folder
+
+
+def located(kind: str, rest: str, reading: Reading) -> dict:
+    """The source with an absolute root."""
+    return {"source": kind, "root": str(root(kind, rest, reading).resolve())}
+
+
+def chosen(known: dict[str, Path], reading: Reading, place: Path) -> dict[str, Path]:
+    """What the source has by its own names, by the names of the parts.
+
+    Args:
+        known: The source's files or folders by their own names.
+        reading: ``parts`` says what to take; empty for the usual names.
+        place: Where they were found, for messages.
+
+    Raises:
+        RequestError: A part is asked for that is not there.
+    """
+    for part, name in reading.parts.items():
+        if name not in known:
+            have = ", ".join(sorted(known)) or "none"
+            raise RequestError(f"data.parts: {place} has no {name!r} for {part}; it has {have}")
+    if reading.parts:
+        return {part: known[name] for part, name in reading.parts.items()}
+    found = {part: next((known[n] for n in names if n in known), None) for part, names in USUAL.items()}
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def listed(path: Path) -> list[str]:
+    """The identifiers in a split file, one a line; what else a line holds is left out."""
+    return [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.split()]
+
+
+def picture_of(folder: Path, name: str) -> Path | None:
+    """The picture of that name, whatever its suffix; None where there is none."""
+    return next(
+        (p for s in SUFFIXES for p in (folder / f"{name}{s}", folder / f"{name}{s.upper()}") if p.is_file()), None
+    )
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures of a folder, sorted."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))

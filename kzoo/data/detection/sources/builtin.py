@@ -1,0 +1,45 @@
+"""What the zoo draws itself."""
+
+import concurrent.futures
+import os
+
+import numpy as np
+
+from kzoo.data.detection import scenes
+from kzoo.data.detection.collection import Pictures, Problems, Raw, Reading
+from kzoo.errors import RequestError, nearest
+
+# Scenes of each part; their numbers are their seeds, so that no scene is in two parts.
+COUNTS = {"train": 2000, "validation": 200, "test": 400}
+
+
+def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+    """Open ``builtin:scenes``: drawn road scenes with vehicles and pedestrians (see `kzoo.data.detection.scenes`)."""
+    return {part: _draw(number, _count(part, reading)) for number, part in enumerate(COUNTS)}, ()
+
+
+def check(name: str, reading: Reading) -> None:
+    """Raise where there is no such set, or it is asked for in grey."""
+    if name != "scenes":
+        raise RequestError(f"there is no built-in data set {name!r} for detection{nearest(name, ['scenes'])}")
+    if reading.channels != 3:
+        raise RequestError("builtin:scenes are in colour: the model's input_shape needs three channels")
+
+
+def located(name: str, reading: Reading) -> dict:
+    """The source as it is."""
+    return {"source": f"builtin:{name}"}
+
+
+def _count(part: str, reading: Reading) -> int:
+    return min(COUNTS[part], reading.limit or COUNTS[part])
+
+
+def _draw(number: int, count: int) -> Raw:
+    with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        drawn = list(pool.map(scenes.draw, [(number, place) for place in range(count)]))
+    sizes = np.tile([scenes.HEIGHT, scenes.WIDTH], (count, 1))
+    pixels = [picture for picture, _ in drawn]
+    return Raw(
+        Pictures([f"scene {number}/{i}" for i in range(count)], sizes, pixels.__getitem__), [t for _, t in drawn]
+    )

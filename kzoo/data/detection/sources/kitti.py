@@ -1,0 +1,94 @@
+"""A folder in KITTI's object layout (Geiger et al. 2012, cvlibs.net/datasets/kitti)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.sources import _folders
+from kzoo.data.detection.truth import Truth, truth
+from kzoo.errors import RequestError
+
+DONT_CARE = "DontCare"
+
+
+def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+    """Open ``ROOT/training/image_2/*.png`` with ``ROOT/training/label_2/*.txt``.
+
+    Lists of numbers in ``ROOT/split``, ``ROOT/ImageSets`` or ``ROOT/ImageSets/Main`` make the parts; without them all
+    is the training part. A picture without a label file is left out and named; an empty label file means no objects.
+    """
+    root = _folders.root("kitti", rest, reading)
+    lists = _lists(root)
+    found = _folders.chosen(lists, reading, root) if lists else {}
+    parts = {part: _folders.listed(path) for part, path in found.items()}
+    if "train" not in parts:
+        parts = {"train": [p.stem for p in _folders.pictures_in(root / "training" / "image_2")]}
+    return {part: _part(root, names[: reading.limit], reading, problems) for part, names in parts.items()}, ()
+
+
+def check(rest: str, reading: Reading) -> None:
+    """Raise where the folder is not there or not of this layout."""
+    root = _folders.root("kitti", rest, reading)
+    for folder in ("image_2", "label_2"):
+        if not (root / "training" / folder).is_dir():
+            raise RequestError(f"data.root {root} is not in KITTI's layout: it has no folder training/{folder}")
+    if reading.parts:
+        _folders.chosen(_lists(root), reading, root)
+
+
+def located(rest: str, reading: Reading) -> dict:
+    """The source with an absolute root."""
+    return _folders.located("kitti", rest, reading)
+
+
+def parse(text: str) -> Truth:
+    """The objects of a label file: type, truncation, occlusion, alpha, left, top, right, bottom, and 3D fields.
+
+    Raises:
+        ValueError: A line has fewer than eight fields, or others than numbers.
+    """
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) < 8:
+            raise ValueError(f"line {number} has {len(row)} fields, and a label has 15")
+    dont_care = [row[0] == DONT_CARE for row in rows]
+    return truth(
+        [[float(v) for v in row[4:8]] for row in rows],
+        [row[0] for row in rows],
+        ignored=dont_care,
+        regions=dont_care,
+        truncation=[float(row[1]) for row in rows],
+        occlusion=[int(float(row[2])) for row in rows],
+    )
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    for folder in ("split", "ImageSets/Main", "ImageSets"):
+        lists = {p.stem: p for p in sorted((root / folder).glob("*.txt"))}
+        if lists:
+            return lists
+    return {}
+
+
+def _part(root: Path, names: list[str], reading: Reading, problems: Problems) -> Raw:
+    paths, truths = [], []
+    for name in names:
+        path, label = (
+            _folders.picture_of(root / "training" / "image_2", name),
+            root / "training/label_2" / f"{name}.txt",
+        )
+        if path is None:
+            problems.add("pictures that a list names and that are not there", root / "training" / "image_2" / name)
+            continue
+        if not label.is_file():
+            problems.add("pictures without a label file", path)
+            continue
+        try:
+            truths.append(parse(label.read_text("utf-8")))
+        except ValueError as error:
+            problems.add("label files that cannot be read", label, str(error))
+            continue
+        paths.append(path)
+    pictures, kept = file_pictures(paths, reading.channels, problems)
+    return Raw(pictures, [truths[i] for i in np.asarray(kept)])

@@ -1,0 +1,90 @@
+"""A folder in the layout of Pascal VOC (Everingham et al. 2010)."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.sources import _folders
+from kzoo.data.detection.truth import Truth, truth
+from kzoo.errors import RequestError
+
+_LARGEST = 1 << 24  # bytes of an annotation
+
+
+def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+    """Open ``ROOT/JPEGImages`` with ``ROOT/Annotations/*.xml``; ``ROOT/ImageSets/Main/*.txt`` list the parts.
+
+    VOC counts pixels from 1 and a box's last pixel is inside it; here boxes are edges, counted from 0.
+    """
+    root = _folders.root("voc", rest, reading)
+    lists = _lists(root)
+    found = _folders.chosen(lists, reading, root / "ImageSets" / "Main") if lists else {}
+    parts = {part: _folders.listed(path) for part, path in found.items()}
+    if "train" not in parts:
+        parts = {"train": sorted(p.stem for p in (root / "Annotations").glob("*.xml"))}
+    return {part: _part(root, names[: reading.limit], reading, problems) for part, names in parts.items()}, ()
+
+
+def check(rest: str, reading: Reading) -> None:
+    """Raise where the folder is not there or not of this layout."""
+    root = _folders.root("voc", rest, reading)
+    for folder in ("JPEGImages", "Annotations"):
+        if not (root / folder).is_dir():
+            raise RequestError(f"data.root {root} is not in Pascal VOC's layout: it has no folder {folder}")
+    if reading.parts:
+        _folders.chosen(_lists(root), reading, root / "ImageSets" / "Main")
+
+
+def located(rest: str, reading: Reading) -> dict:
+    """The source with an absolute root."""
+    return _folders.located("voc", rest, reading)
+
+
+def parse(text: bytes) -> Truth:
+    """The objects of an annotation.
+
+    Raises:
+        ValueError: It is no XML, or an object lacks its name or box.
+    """
+    # Entities could blow a small file up; annotations have none.
+    if b"<!ENTITY" in text or len(text) > _LARGEST:
+        raise ValueError("an annotation has no entities and is no larger than 16 MB")
+    try:
+        objects = ElementTree.fromstring(text).findall("object")
+        names = [o.findtext("name", "").strip() for o in objects]
+        edges = [[float(o.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
+        flags = [[o.findtext(k, "0").strip() or "0" for k in ("difficult", "truncated", "occluded")] for o in objects]
+    except ElementTree.ParseError as error:
+        raise ValueError(f"no XML: {error}") from None
+    except ValueError:
+        raise ValueError("a bndbox needs the numbers xmin, ymin, xmax and ymax") from None
+    return truth(
+        [(x1 - 1, y1 - 1, x2, y2) if x2 > x1 and y2 > y1 else (x1, y1, x2, y2) for x1, y1, x2, y2 in edges],
+        names,
+        ignored=[difficult == "1" for difficult, _, _ in flags],
+    )
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    # Files such as aeroplane_train.txt list one class and are no parts.
+    return {p.stem: p for p in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
+
+
+def _part(root: Path, names: list[str], reading: Reading, problems: Problems) -> Raw:
+    paths, truths = [], []
+    for name in names:
+        path, label = _folders.picture_of(root / "JPEGImages", name), root / "Annotations" / f"{name}.xml"
+        if path is None:
+            problems.add("pictures that a list names and that are not there", root / "JPEGImages" / name)
+            continue
+        if not label.is_file():
+            problems.add("pictures without a label file", path)
+            continue
+        try:
+            truths.append(parse(label.read_bytes()))
+        except ValueError as error:
+            problems.add("label files that cannot be read", label, str(error))
+            continue
+        paths.append(path)
+    pictures, kept = file_pictures(paths, reading.channels, problems)
+    return Raw(pictures, [truths[i] for i in kept])
