@@ -210,6 +210,9 @@ class Search(Settings):
     objective: str = Field("", description="figure to improve; default: the task's own")
     direction: Literal["max", "min", ""] = Field("", description="default: by the objective's name")
     seed: NonNegativeInt = 0
+    seeds: PositiveInt = Field(
+        1, description="trainings of each trial, over seeds from train.seed up; the median of their scores counts"
+    )
     min_epochs: PositiveInt = Field(2, description="epochs of the first rung of hyperband")
     factor: Annotated[int, Field(ge=2)] = Field(3, description="hyperband keeps one trial of this many at each rung")
     space: dict[str, SearchParameter] = {}

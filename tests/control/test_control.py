@@ -207,6 +207,25 @@ def test_lanes_come_back_to_the_middle_of_their_episodes(corridor):
     np.testing.assert_array_equal(one.observations, two.observations)
 
 
+class Whim(Corridor):
+    """One that does as it likes."""
+
+    def _seen(self):
+        return {"place": self.place, "noise": np.random.default_rng().uniform(-1, 1, 2).astype(np.float32)}
+
+
+def test_a_training_in_an_environment_that_does_not_repeat_goes_on_and_says_so(tmp_path, capsys):
+    gymnasium.register("Whim-v0", Whim)
+    try:
+        changed = {**SMALL, "data.env": "Whim-v0", "train.steps": 600, "train.prioritised": None}
+        recipe = kzoo.load_recipe("dqn_mlp/cartpole", changed)
+        kzoo.train(recipe, out=tmp_path / "run", until=1)
+        run = kzoo.resume(tmp_path / "run")
+    finally:
+        del gymnasium.registry["Whim-v0"]
+    assert "does not repeat an episode" in capsys.readouterr().err and run.summary["training"]["steps"] == 600
+
+
 def test_a_policy_is_learnt_in_a_users_own_environment(corridor, tmp_path):
     changed = {
         "arguments.hidden": [32],

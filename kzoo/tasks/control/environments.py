@@ -1,5 +1,6 @@
 """Gymnasium's environments: what they are, and several of them played side by side so that play can be gone on with."""
 
+import hashlib
 import importlib
 import re
 from collections.abc import Callable
@@ -196,15 +197,25 @@ class Lanes:
     @property
     def state(self) -> dict[str, list]:
         """What `restore` needs, as JSON values."""
-        return {"episodes": list(self.episodes), "actions": [list(a) for a in self.actions]}
+        shown = [hashlib.sha256(seen.tobytes()).hexdigest() for seen in self.observations]
+        return {"episodes": list(self.episodes), "actions": [list(a) for a in self.actions], "shown": shown}
 
-    def restore(self, state: dict[str, list]) -> None:
-        """Come back to where another process was."""
+    def restore(self, state: dict[str, list]) -> list[int]:
+        """Come back to where another process was.
+
+        Returns:
+            Lanes whose environment does not repeat an episode from its seed and actions; they begin their next one.
+        """
+        astray = []
         for lane, (episode, actions) in enumerate(zip(state["episodes"], state["actions"], strict=True)):
             self.episodes[lane] = episode - 1
             self.reset(lane)
             for action in actions:
                 self.step(lane, action)
+            if hashlib.sha256(self.observations[lane].tobytes()).hexdigest() != state["shown"][lane]:
+                astray.append(lane)
+                self.reset(lane)
+        return astray
 
     def close(self) -> None:
         """Close the environments."""

@@ -73,6 +73,11 @@ class Replay:
         """Keep the last observation of an episode that terminated or was cut off; returns the place."""
         return self._put(lane, observation, 0, 0.0, False, True)
 
+    def cut(self, lane: int) -> None:
+        """Let a lane's unfinished episode end, as one that was cut off, with the last observation that is known."""
+        if self.heads[lane]:
+            self.last[lane, (self.heads[lane] - 1) % self.length] = True
+
     def _put(self, lane, observation, action, reward, terminated, last) -> int:
         at = self.heads[lane] % self.length
         self.observations[lane, at] = observation[..., -self.channels :] if self.stack > 1 else observation
@@ -140,12 +145,14 @@ class Replay:
         return np.concatenate([frames[:, k] for k in range(self.stack)], -1)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that the memory holds, by name."""
-        names = ("observations", "ages", "actions", "rewards", "terminated", "last", "heads")
-        return {k: getattr(self, k) for k in names}
+        """All that the memory holds, by name, without the places that nothing was written to yet."""
+        names = ("observations", "ages", "actions", "rewards", "terminated", "last")
+        filled = min(int(self.heads.max()), self.length)
+        return {**{k: getattr(self, k)[:, :filled] for k in names}, "heads": self.heads}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take what another process's memory held."""
+        self.heads[:] = arrays["heads"]
         for name, value in self.arrays().items():
             value[...] = arrays[name]
 

@@ -229,7 +229,7 @@ class Training:
         for key in ("epoch", "steps", "updates", "seconds", "best", "best_epoch", "sums"):
             setattr(self, key, known[key])
         self.rng.bit_generator.state = known["rng"]
-        self.lanes.restore(known["lanes"])
+        self._rejoin(known["lanes"])
         rows = self.run.metrics(before_epoch=self.epoch)
         rows_path.unlink(missing_ok=True)
         for row in rows:
@@ -237,6 +237,18 @@ class Training:
         for leftover in path.parent.glob(".*.npz"):
             with contextlib.suppress(FileNotFoundError):
                 leftover.unlink()
+
+    def _rejoin(self, state: dict) -> None:
+        """Bring the environments back to where they were, as far as they can be."""
+        astray = self.lanes.restore(state)
+        for lane in astray:
+            self.replay.cut(lane)
+            self.sums[lane] = 0.0
+        if astray:
+            console.say(
+                f"{self.recipe.data.env} does not repeat an episode from its seed and actions: the unfinished ones are "
+                "dropped, and the training goes on, but not as the uninterrupted one would"
+            )
 
     def finish(self) -> dict[str, Any]:
         """Judge the last policy, leave the best weights in the online network, and drop the memory.
