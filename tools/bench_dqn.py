@@ -33,17 +33,23 @@ JOBS = {
         **{"starts": 10_000, "train_every": 10, "gradient_steps": 1, "target_every": 50, "loss": "mse"},
         **{"clip": None, "final": 0.05, "share": 0.5},
     },
-    "Pong, rl-zoo3's settings": {
-        **_COMMON,
-        **{"env": "ALE/Pong-v5", "stack": 4, "steps": 3_000, "batch_size": 32, "learning_rate": 1e-4},
-        **{"capacity": 5_000, "starts": 500, "train_every": 4, "gradient_steps": 1, "target_every": 2_500},
-        **{"loss": "huber", "clip": 10.0, "final": 0.1, "share": 0.1},
-    },
+}
+_PONG = {
+    **_COMMON,
+    **{"env": "ALE/Pong-v5", "stack": 4, "steps": 3_000, "batch_size": 32, "learning_rate": 1e-4},
+    **{"capacity": 5_000, "starts": 500, "train_every": 4, "gradient_steps": 1, "target_every": 2_500},
+    **{"loss": "huber", "clip": 10.0, "final": 0.1, "share": 0.1},
+}
+JOBS |= {
+    "Pong, rl-zoo3's settings, float32": _PONG,
+    # What the zoo takes by itself: half precision where the machine has instructions for it.
+    "Pong, rl-zoo3's settings, the zoo's precision": {**_PONG, "precision": "auto"},
 }
 SIDES = {
     "CartPole, rl-zoo3's settings": ("kzoo", "sb3"),
     "CartPole, CleanRL's settings": ("kzoo", "cleanrl", "sb3"),
-    "Pong, rl-zoo3's settings": ("kzoo", "sb3"),
+    "Pong, rl-zoo3's settings, float32": ("kzoo", "sb3"),
+    "Pong, rl-zoo3's settings, the zoo's precision": ("kzoo", "sb3"),
 }
 
 

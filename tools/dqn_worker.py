@@ -52,7 +52,7 @@ def kzoo(given: dict):
                 "gradient_clip": {"global_norm": given["clip"]} if given["clip"] else {},
                 "exploration": {"name": "linear", "final": given["final"], "share": given["share"]},
                 "clip_rewards": atari,
-                "precision": "float32",
+                "precision": given.get("precision", "float32"),
             },
         },
     )
