@@ -154,7 +154,7 @@ def train(
         _print_json({"run": str(run.path), **(summary or {"finished": None})})
         return
     print(f"run  {run.path}")
-    for part in ("training", "test"):
+    for part in ("training", "validation", "test"):
         figures = (summary or {}).get(part) or {}
         if figures:
             print(f"{part}  " + "  ".join(f"{k} {_figure(v)}" for k, v in figures.items()))

@@ -10,7 +10,7 @@ import pytest
 import kzoo
 
 PACKAGE = Path(kzoo.__file__).parent
-VERBS = {"train", "evaluate", "search", "export", "bench", "report"}
+VERBS = {"train", "evaluate", "generate", "search", "export", "bench", "report"}
 FOUNDATION = {
     "errors",
     "_version",
@@ -36,7 +36,7 @@ ALLOWED = {
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data"} | FOUNDATION,
     "data": {"data", "errors", "console"},
-    "models": {"registry"},
+    "models": {"models", "registry"},
     "build": {"registry", "weights", "pretrained", "run", "errors"},
     "pretrained": {"recipe", "configs", "console", "run", "errors"},
     "weights": {"run", "console", "errors"},

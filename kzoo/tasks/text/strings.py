@@ -1,0 +1,46 @@
+"""Tokenisers as TensorFlow operations, for graphs that take and give strings."""
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo.data.text.tokenizers import REPLACEMENT, Bytes, Characters
+
+_BYTES = np.array([bytes([b]) for b in range(256)], object)
+
+
+def encode(tokenizer: Characters | Bytes, prompts, instead: int):
+    """Tokens of prompts, each row ending in the last column.
+
+    Args:
+        tokenizer: The tokeniser.
+        prompts: string (batch,), UTF-8.
+        instead: The token that an empty prompt consists of.
+
+    Returns:
+        int32 tokens (batch, time), and int32 (batch,), the column in which each row begins.
+    """
+    if isinstance(tokenizer, Characters):
+        codes = tf.strings.unicode_decode(prompts, "UTF-8")
+        known = tf.constant(tokenizer.codes.astype(np.int32))
+        tokens = codes.with_flat_values(_search(known, codes.flat_values))
+    else:
+        # In Latin-1 each byte is the character of its number.
+        tokens = tf.strings.unicode_decode(prompts, "ISO-8859-1")
+    lengths = tf.cast(tokens.row_lengths(), tf.int32)
+    # Turned round, rows are padded behind their end.
+    turned = tf.reverse(tokens[:, ::-1].to_tensor(instead), [1])
+    turned = tf.cond(tf.shape(turned)[1] > 0, lambda: turned, lambda: tf.fill([tf.shape(prompts)[0], 1], instead))
+    return turned, tf.shape(turned)[1] - tf.maximum(lengths, 1)
+
+
+def decode(tokenizer: Characters | Bytes, tokens):
+    """Strings (batch,) of tokens (batch, time)."""
+    if isinstance(tokenizer, Characters):
+        codes = np.concatenate([[ord(REPLACEMENT)], tokenizer.codes]).astype(np.int32)
+        return tf.strings.unicode_encode(tf.gather(tf.constant(codes), tokens), "UTF-8")
+    return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), tokens), -1)
+
+
+def _search(known, codes):
+    places = tf.minimum(tf.searchsorted(known, codes), len(known) - 1)
+    return tf.where(tf.gather(known, places) == codes, places + 1, 0)
