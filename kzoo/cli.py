@@ -236,6 +236,47 @@ def explain(
 
 
 @app.command()
+def generate(
+    run: RunFolder,
+    prompt: Annotated[str, typer.Option(help="What to continue; FILE:PATH reads it from a file.")] = "",
+    length: Annotated[int, typer.Option(help="Tokens to write.")] = 500,
+    temperature: Annotated[float, typer.Option(help="0 always takes the most probable token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Choose among this many tokens; 0 for all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Choose among the most probable that have this share together.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Least share of the most probable token's probability.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes repeated tokens less likely.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Fixes the texts; drawn and said by default.")] = None,
+    num: Annotated[int, typer.Option(help="How many texts.")] = 1,
+    unknown: Annotated[str, typer.Option(help="Unknown characters of the prompt: error, skip or keep.")] = "error",
+    stream: Annotated[bool, typer.Option("--stream", help="Print the text as it is written.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write text with a trained language model."""
+    from kzoo.generate import generate as write
+    from kzoo.generate import stream as write_on
+
+    if stream and (as_json or num != 1):
+        raise RequestError("--stream prints one text as it is written; it takes neither --num nor --json")
+    choice = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    how = {"length": length, "seed": seed, "unknown": unknown, "repetition_penalty": repetition_penalty, **choice}
+    prompt = _prompt(prompt)
+    if stream:
+        pieces = write_on(run, prompt, **how)
+        print(prompt, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return
+    texts = write(run, prompt, num=num, **how)
+    if as_json:
+        _print_json(texts)
+    else:
+        print("\n---\n".join(texts))
+
+
+@app.command()
 def search(
     recipe: RecipeName,
     sets: Sets = None,
@@ -345,6 +386,17 @@ def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet 
         _print_json({"report": str(path)})
     else:
         print(path)
+
+
+def _prompt(given: str) -> str:
+    """A prompt as it is, or what a file holds."""
+    if not given.startswith("FILE:"):
+        return given
+    path = Path(given.removeprefix("FILE:"))
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"--prompt {given}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -196,4 +196,4 @@ class _Writer:
         for place in range(0, length, piece):
             count = min(piece, length - place)
             tokens, carried = self.write(carried, numbers, *(tf.constant(n, tf.int32) for n in (seed, place, count)))
-            yield tokens.numpy(), place + count == length
+            yield tokens.numpy().T, place + count == length

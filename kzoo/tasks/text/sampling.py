@@ -121,7 +121,7 @@ def write(network, carried, choice: Choice, seed, place, length, never: tuple[in
         never: Tokens that are not chosen.
 
     Returns:
-        int32 tokens (batch, length), and what the next `write` goes on from.
+        int32 tokens (length, batch), and what the next `write` goes on from.
     """
     logits, seen, state = carried
     size = logits.shape[-1]
@@ -134,8 +134,7 @@ def write(network, carried, choice: Choice, seed, place, length, never: tuple[in
 
     written = tf.TensorArray(tf.int32, length, element_shape=[None])
     _, *carried, written = tf.while_loop(lambda t, *_: t < length, body, (0, logits, seen, state, written))
-    # oneDNN remarks on every transposition of int32.
-    return tf.cast(tf.transpose(tf.cast(written.stack(), tf.int64)), tf.int32), tuple(carried)
+    return written.stack(), tuple(carried)
 
 
 def _advance(network, tokens, state, otherwise=None):

@@ -5,8 +5,6 @@ import tensorflow as tf
 
 from kzoo.data.text.tokenizers import REPLACEMENT, Bytes, Characters
 
-_BYTES = np.array([bytes([b]) for b in range(256)], object)
-
 
 def encode(tokenizer: Characters | Bytes, prompts, instead: int):
     """Tokens of prompts, each row ending in the last column.
@@ -34,13 +32,14 @@ def encode(tokenizer: Characters | Bytes, prompts, instead: int):
 
 
 def decode(tokenizer: Characters | Bytes, tokens):
-    """Strings (batch,) of tokens (batch, time)."""
+    """Strings (batch,) of tokens (time, batch)."""
     if isinstance(tokenizer, Characters):
-        codes = np.concatenate([[ord(REPLACEMENT)], tokenizer.codes]).astype(np.int32)
-        return tf.strings.unicode_encode(tf.gather(tf.constant(codes), tokens), "UTF-8")
-    return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), tokens), -1)
+        pieces = [c.encode("utf-8", "surrogatepass") for c in REPLACEMENT + tokenizer.vocabulary]
+    else:
+        pieces = [bytes([b]) for b in range(256)]
+    return tf.strings.reduce_join(tf.gather(tf.constant(pieces), tokens), 0)
 
 
 def _search(known, codes):
-    places = tf.minimum(tf.searchsorted(known, codes), len(known) - 1)
+    places = tf.minimum(tf.searchsorted(known, codes), known.shape[0] - 1)
     return tf.where(tf.gather(known, places) == codes, places + 1, 0)
