@@ -21,9 +21,9 @@ def generate(
         prompt: What to continue, or several; an empty one is continued as the beginning of a line is.
         num: Continuations of each prompt.
         seed: Fixes the texts, in [0, 2**31); None for one that is drawn, and said.
-        **options: ``length``, tokens to write (500); ``temperature`` (1), ``top_k`` (0), ``top_p`` (1), ``min_p`` (0) and
-            ``repetition_penalty`` (1), see `kzoo.tasks.text.sampling.Choice`; ``unknown``, what a prompt's unknown
-            characters do: ``error``, ``skip`` or ``keep``.
+        **options: ``length``, tokens to write (500); ``temperature`` (1), ``top_k`` (0), ``top_p`` (1), ``min_p`` (0)
+            and ``repetition_penalty`` (1), see `kzoo.tasks.text.sampling.Choice`; ``unknown``, what unknown
+            characters of a prompt do: ``error``, ``skip`` or ``keep``.
 
     Returns:
         The prompts with their continuations, ``num`` for each.
