@@ -34,6 +34,7 @@ _HOMES = {
     "register": "kzoo.registry",
     "report": "kzoo.report",
     "resume": "kzoo.train",
+    "score": "kzoo.score",
     "search": "kzoo.search",
     "stream": "kzoo.generate",
     "train": "kzoo.train",

@@ -163,14 +163,20 @@ def train(
 @app.command()
 def evaluate(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    split: Annotated[str | None, typer.Option(help="test (the default), validation or train.")] = None,
+    text: Annotated[str | None, typer.Option(help="Judge this text file instead, with a language model.")] = None,
+    html: Annotated[Path | None, typer.Option(help="With --text: a page that colours its characters by cost.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Judge a run on a part of its data; pictures go into the run's folder."""
+    if text is not None or html is not None:
+        _score(run, split, text, html, as_json)
+        return
     from kzoo.evaluate import evaluate as judge
 
+    split = split or "test"
     figures = judge(run, split=split)
     if as_json:
         _print_json(figures)
@@ -386,6 +392,21 @@ def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet 
         _print_json({"report": str(path)})
     else:
         print(path)
+
+
+def _score(run: Path, split: str | None, text: str | None, html: Path | None, as_json: bool) -> None:
+    """``kzoo evaluate RUN --text FILE``."""
+    if text is None or split is not None:
+        raise RequestError("--html belongs to --text, and --text judges that file instead of a --split")
+    from kzoo.score import score
+
+    figures = score(run, text, html=html)
+    if as_json:
+        _print_json(figures)
+        return
+    _print_table(["figure", text], [[k, _figure(v)] for k, v in figures.items()])
+    if html is not None:
+        print(f"written to {html}")
 
 
 def _prompt(given: str) -> str:

@@ -91,6 +91,25 @@ def open_corpus(
     return Corpus(parts, chosen, digest.hexdigest(), reader.replaced, unknown)
 
 
+def read(documents: list[Document], tokenizer: tokenizers.Characters | tokenizers.Bytes, errors: str = "strict"):
+    """Tokens of documents that are read as one text, by a tokeniser that is known already.
+
+    Returns:
+        Tokens (count,), in the smallest type.
+
+    Raises:
+        RequestError: A document cannot be read or is no UTF-8, or it has fewer than 2 tokens.
+    """
+    characters = isinstance(tokenizer, tokenizers.Characters)
+    reader = _Reader(documents, errors if characters else None)
+    count = sum(len(block) for block in reader.blocks())
+    if count < 2:
+        raise RequestError(f"{documents[0].name} has {count} {tokenizer.unit}s, and judging a text takes at least 2")
+    encode = tokenizer.encode_codes if characters else lambda codes: codes
+    identity = ([d.identity for d in documents], errors, tokenizer.config())
+    return _store(reader, encode, count, tokenizers.smallest_type(tokenizer.size), identity)
+
+
 class _Reader:
     """Blocks of code points of a text, or of bytes, as often as they are asked for."""
 

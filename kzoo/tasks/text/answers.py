@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kzoo.data.text import tokenizers
+from kzoo.data.reading import Reading
+from kzoo.data.text import corpus, sources, tokenizers
 from kzoo.errors import RequestError
 from kzoo.tasks import base
 from kzoo.tasks.text import network as networks
-from kzoo.tasks.text import sampling, strings
+from kzoo.tasks.text import sampling, scoring, strings, surprise
 from kzoo.tasks.text.sampling import Choice
 
 # Tokens that a stream gives at once.
@@ -72,6 +73,40 @@ class Answers(base.Answers):
         """The continuation of one prompt piece by piece, as it is written; the same text as that of `answer`."""
         for piece in self._pieces(model, [prompt], length, PIECE, seed, unknown, choice):
             yield piece[0]
+
+    def judge(self, model, source: str, *, window: int = 256, errors: str = "strict") -> tuple[dict, str, np.ndarray]:
+        """What a text costs the model.
+
+        Args:
+            model: The network.
+            source: A file's path, or a text source as a recipe names it, such as ``folder:PATH``.
+            window: Length of the windows from an empty state.
+            errors: ``strict``, or ``replace`` for what is no UTF-8.
+
+        Returns:
+            Figures as of `kzoo.tasks.text.scoring.judge`, with ``characters`` and ``bits_per_character``; the text's
+            beginning, and bits of each of its characters, NaN for those that were not judged.
+
+        Raises:
+            RequestError: There is no such text, or it is too short or no UTF-8.
+        """
+        documents = sources.documents(source if ":" in source else f"file:{source}", Reading())
+        tokens, never = corpus.read(documents, self.tokenizer, errors), self.tokenizer.never
+        costs = scoring.surprise(model, tokens, scoring.carried(len(tokens)), never)
+        cut = scoring.surprise(model, tokens, scoring.windows(len(tokens), window), never)
+        # The first byte of each character in UTF-8 is none of the form 10......
+        starts = np.ones(len(tokens), bool) if self.tokenizer.kind == "characters" else (tokens & 0xC0) != 0x80
+        bits = costs / np.log(2, dtype=np.float32)
+        found = scoring.figures(costs, cut, window)
+        found |= {
+            "characters": int(starts.sum()),
+            "bits_per_character": float(np.nansum(bits) / max(starts[1:].sum(), 1)),
+        }
+        if self.tokenizer.kind == "characters":
+            found["bits_per_character"] = found["bits"]
+        shown = np.flatnonzero(starts)[: surprise.MOST + 1]
+        end = shown[surprise.MOST] if len(shown) > surprise.MOST else len(tokens)
+        return found, self.tokenizer.decode(tokens[:end]), np.add.reduceat(bits[:end], shown[: surprise.MOST])
 
     def table(self, answers: list[dict[str, Any]]) -> list[list[str]]:
         """Each prompt with its continuation."""

@@ -5,8 +5,10 @@ read once, and each token is predicted from all that came before it. Windows: th
 length, each is read from an empty state, and the mean over all places is taken; that is how nanoGPT's figures are made.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -116,3 +118,37 @@ def surprise(network, tokens: np.ndarray, reading: Reading, never: tuple[int, ..
         places = reading.places[:, number * reading.chunk : (number + 1) * reading.chunk] + 1
         found[places[counted]] = losses.numpy()[counted]
     return found
+
+
+def judge(model, tokens: np.ndarray, never: tuple[int, ...], window: int) -> dict[str, Any]:
+    """Figures of a text.
+
+    Args:
+        model: See `kzoo.tasks.text.network`.
+        tokens: The text.
+        never: See `Reading.chunks`.
+        window: Length of the windows.
+
+    Returns:
+        ``loss`` (nats for a token), ``bits`` and ``perplexity`` with carried state; ``window_loss`` and ``window_bits``
+        in windows from an empty state; ``window``; ``tokens``, those that were judged; ``unknown``, those that were
+        not because they are no known characters.
+    """
+    costs = surprise(model, tokens, carried(len(tokens)), never)
+    return figures(costs, surprise(model, tokens, windows(len(tokens), window), never), window)
+
+
+def figures(costs: np.ndarray, cut: np.ndarray, window: int) -> dict[str, Any]:
+    """Figures of a text from what its tokens cost under both protocols; see `judge`."""
+    judged = ~np.isnan(costs)
+    loss, window_loss = (float(np.mean(c[judged], dtype=np.float64)) for c in (costs, cut))
+    return {
+        "loss": loss,
+        "bits": loss / math.log(2),
+        "perplexity": math.exp(loss),
+        "window_loss": window_loss,
+        "window_bits": window_loss / math.log(2),
+        "window": window,
+        "tokens": int(judged.sum()),
+        "unknown": int(np.isnan(costs[1:]).sum()),
+    }

@@ -1,6 +1,5 @@
 """A text recipe at work with its data."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -111,7 +110,7 @@ class Task(base.Task):
         parts = self.corpus.parts
         if split not in parts:
             raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(parts)}")
-        return judge(model, parts[split], self.corpus.tokenizer, self.recipe.data.window)
+        return scoring.judge(model, parts[split], self.corpus.tokenizer.never, self.recipe.data.window)
 
     def notes(self) -> list[str]:
         """Unknown characters and what was no UTF-8, with their number."""
@@ -153,34 +152,3 @@ class Task(base.Task):
             output_signature=tuple(tf.TensorSpec(shape, kind) for shape, kind in shapes),
         )
         return dataset.apply(tf.data.experimental.assert_cardinality(len(reading))).prefetch(2)
-
-
-def judge(model, tokens: np.ndarray, tokenizer, window: int) -> dict[str, Any]:
-    """Figures of a text.
-
-    Args:
-        model: See `kzoo.tasks.text.network`.
-        tokens: The text.
-        tokenizer: What made the tokens.
-        window: Length of the windows.
-
-    Returns:
-        ``loss`` (nats for a token), ``bits`` and ``perplexity`` with carried state; ``window_loss`` and ``window_bits``
-        in windows from an empty state; ``window``; ``tokens``, those that were judged; ``unknown``, those that were
-        not because they are no known characters.
-    """
-    never = tokenizer.never
-    costs = scoring.surprise(model, tokens, scoring.carried(len(tokens)), never)
-    cut = scoring.surprise(model, tokens, scoring.windows(len(tokens), window), never)
-    judged = ~np.isnan(costs)
-    loss, window_loss = (float(np.mean(c[judged], dtype=np.float64)) for c in (costs, cut))
-    return {
-        "loss": loss,
-        "bits": loss / math.log(2),
-        "perplexity": math.exp(loss),
-        "window_loss": window_loss,
-        "window_bits": window_loss / math.log(2),
-        "window": window,
-        "tokens": int(judged.sum()),
-        "unknown": int(np.isin(tokens[1:], never).sum()),
-    }
