@@ -10,7 +10,7 @@ import tensorflow as tf
 import kzoo
 from kzoo.data.text.tokenizers import Bytes, Characters
 from kzoo.tasks.text import network as networks
-from kzoo.tasks.text import sampling, scoring, strings
+from kzoo.tasks.text import sampling, scoring, strings, surprise
 from kzoo.tasks.text.answers import Answers
 
 LETTERS = "\n abcdefg"
@@ -197,6 +197,13 @@ def test_rows_read_at_once_cost_what_one_row_costs(network):
     # The first row reads nothing else; what came before the others' warm-up is all but forgotten.
     np.testing.assert_allclose(many[1:170], one[1:170], atol=1e-5)
     assert abs(np.nanmean(many) - np.nanmean(one)) < 1e-3
+
+
+def test_a_page_of_surprise_shows_the_text_as_it_is():
+    page = surprise.page("a & b", "<b>é\n", np.array([np.nan, 0.1, 0.2, 7.9, 30.0]), {"bits": 1.25, "tokens": 1234})
+    assert "<h1>a &amp; b</h1>" in page and "bits 1.2500  tokens 1,234" in page
+    assert "<u>&lt;</u><span style='background:rgb(255,255,255)' title='0 bits'>b&gt;</span>" in page
+    assert "title='8 bits'>é</span>" in page and "rgb(255,105,55)" in page
 
 
 def test_unknown_characters_are_read_but_not_judged(network):
