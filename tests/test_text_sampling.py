@@ -16,14 +16,29 @@ from kzoo.tasks.text.answers import Answers
 LETTERS = "\n abcdefg"
 
 
-@pytest.fixture(scope="module")
-def network():
+SMALL = {
+    "lstm_textgen": {"num_layers": 2, "units": 12, "embedding": 6},
+    "transformer_textgen": {"num_layers": 1, "num_heads": 2, "width": 16, "context": 8},
+}
+
+
+def made(name):
     keras.utils.set_random_seed(0)
-    model = kzoo.build("lstm_textgen", vocab_size=len(LETTERS) + 1, num_layers=2, units=12, embedding=6)
+    model = kzoo.build(name, vocab_size=len(LETTERS) + 1, **SMALL[name])
     # Larger weights than a fresh network's, for choices that depend on what was read.
     for variable in model.trainable_variables:
         variable.assign(np.random.default_rng(len(variable.path)).normal(0, 1.0, variable.shape))
     return model
+
+
+@pytest.fixture(scope="module")
+def network():
+    return made("lstm_textgen")
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def either(request):
+    return made(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +52,21 @@ def logits_after(network, text):
     return networks.read(network, tf.constant(tokens), networks.empty_state(network, 1))[0][0].numpy()
 
 
-def test_greedy_text_is_that_of_reading_all_of_it_anew_each_time(network, answers):
+def test_greedy_text_is_that_of_reading_all_of_it_anew_each_time(either, answers):
     text = "ab"
     for _ in range(12):
-        row = logits_after(network, text)[-1]
+        row = logits_after(either, text)[-1]
         row[0] = -np.inf
         text += Characters(LETTERS).decode([row.argmax()])
-    assert answers.answer(network, ["ab"], length=12, temperature=0.0)[0]["text"] == text
+    assert answers.answer(either, ["ab"], length=12, temperature=0.0)[0]["text"] == text
 
 
-def test_prompts_of_different_lengths_do_not_touch_each_other(network, answers):
+def test_prompts_of_different_lengths_do_not_touch_each_other(either, answers):
     prompts = ["a", "bcd efg", "", "gg\n"]
-    together = answers.answer(network, prompts, length=20, temperature=0.0)
-    alone = [answers.answer(network, [p], length=20, temperature=0.0)[0] for p in prompts]
+    together = answers.answer(either, prompts, length=20, temperature=0.0)
+    alone = [answers.answer(either, [p], length=20, temperature=0.0)[0] for p in prompts]
     assert together == alone
-    newline = answers.answer(network, ["\n"], length=20, temperature=0.0)[0]
+    newline = answers.answer(either, ["\n"], length=20, temperature=0.0)[0]
     assert alone[2]["continuation"] == newline["continuation"], "an empty prompt is a line's beginning"
 
 
@@ -171,15 +186,15 @@ def hand_computed(network, tokens, begins):
     return np.array(found)
 
 
-def test_cost_of_each_token_under_both_protocols(network):
+def test_cost_of_each_token_under_both_protocols(either):
     tokens = np.random.default_rng(0).integers(1, 9, 57)
     reading = scoring.carried(len(tokens), chunk=8)
     assert len(reading.places) == 1, "a short text is one row"
-    found = scoring.surprise(network, tokens, reading)
+    found = scoring.surprise(either, tokens, reading)
     assert math.isnan(found[0])
-    np.testing.assert_allclose(found[1:], hand_computed(network, tokens, ()), atol=1e-5)
-    cut = scoring.surprise(network, tokens, scoring.windows(len(tokens), 10, rows=3))
-    np.testing.assert_allclose(cut[1:], hand_computed(network, tokens, range(0, 57, 10)), atol=1e-5)
+    np.testing.assert_allclose(found[1:], hand_computed(either, tokens, ()), atol=1e-4)
+    cut = scoring.surprise(either, tokens, scoring.windows(len(tokens), 10, rows=3))
+    np.testing.assert_allclose(cut[1:], hand_computed(either, tokens, range(0, 57, 10)), atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [2, 3, 40, 41, 96, 97, 98, 99, 1000])

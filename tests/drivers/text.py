@@ -10,9 +10,13 @@ LETTERS = "abcdefgh ,.\n"
 def batch(model):
     rng = np.random.default_rng(0)
     tokens = rng.integers(model.output["logits"].shape[-1], size=(BATCH, LENGTH + 1)).astype("int32")
-    # Rows that begin alike could not go on differently.
-    tokens[:, 0] = np.arange(BATCH)
-    states = {t.name: np.zeros((BATCH, *t.shape[1:]), t.dtype) for t in model.inputs if t.name != "tokens"}
+    # Rows that begin alike could not go on differently, and one token twice is the same as once to rotary attention.
+    tokens[:, 0], tokens[:, 1] = np.arange(BATCH), np.arange(BATCH) + BATCH
+    states = {
+        t.name: np.zeros((BATCH, *(size or 0 for size in t.shape[1:])), t.dtype)
+        for t in model.inputs
+        if t.name != "tokens"
+    }
     return {"tokens": tokens[:, :-1], **states}, tokens[:, 1:]
 
 

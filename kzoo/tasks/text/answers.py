@@ -115,7 +115,9 @@ class Answers(base.Answers):
     def network_inputs(self, samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Samples as the plain network takes them: tokens, and a state that has read nothing."""
         rows = len(samples["tokens"])
-        state = {k: np.zeros((rows, *s["shape"]), s["dtype"]) for k, s in self.card["state"].items()}
+        state = {
+            k: np.zeros((rows, *(size or 0 for size in s["shape"])), s["dtype"]) for k, s in self.card["state"].items()
+        }
         return {"tokens": samples["tokens"], **state}
 
     def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:

@@ -1,7 +1,8 @@
 """What the text models of the zoo have in common.
 
 A network maps ``tokens``, int32 (batch, time), and its state, tensors by name with the batch first, to ``logits``,
-float32 (batch, time, vocabulary), and the new state under the same names. A state of zeros has read nothing.
+float32 (batch, time, vocabulary), and the new state under the same names. A state of zeros has read nothing. An axis of
+a state whose length the network leaves open starts with no places and grows as tokens are read.
 """
 
 import tensorflow as tf
@@ -14,7 +15,18 @@ def state_specs(network) -> dict[str, tuple[tuple, str]]:
 
 def empty_state(network, batch) -> dict[str, tf.Tensor]:
     """The state that has read nothing, for a number of rows."""
-    return {name: tf.zeros((batch, *shape), dtype) for name, (shape, dtype) in state_specs(network).items()}
+    specs = state_specs(network).items()
+    return {name: tf.zeros((batch, *(size or 0 for size in shape)), dtype) for name, (shape, dtype) in specs}
+
+
+def grows(network) -> bool:
+    """Whether the state has an axis of open length."""
+    return any(None in shape for shape, _ in state_specs(network).values())
+
+
+def invariants(network) -> dict[str, tf.TensorShape]:
+    """What stays the same of the state's shapes while tokens are read."""
+    return {name: tf.TensorShape([None, *shape]) for name, (shape, _) in state_specs(network).items()}
 
 
 def forget(state: dict, rows) -> dict:

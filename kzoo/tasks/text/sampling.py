@@ -101,11 +101,14 @@ def start(network, prompts, starts):
 
     def body(t, logits, seen, state):
         tokens, begun = prompts[:, t], t >= starts
-        logits, state = _advance(network, tokens, state, (begun, state))
+        logits, state = _advance(network, tokens, state)
+        # What rows that have not begun have read is forgotten.
+        state = networks.forget(state, ~begun)
         return t + 1, logits, seen | (tf.one_hot(tokens, size, True, False) & begun[:, None]), state
 
     carried = (0, tf.zeros([batch, size]), tf.zeros([batch, size], tf.bool), state)
-    return tf.while_loop(lambda t, *_: t < tf.shape(prompts)[1], body, carried)[1:]
+    shapes = (tf.TensorShape([]), *_shapes(network, size))
+    return tf.while_loop(lambda t, *_: t < tf.shape(prompts)[1], body, carried, shapes)[1:]
 
 
 def write(network, carried, choice: Choice, seed, place, length, never: tuple[int, ...] = ()):
@@ -133,14 +136,18 @@ def write(network, carried, choice: Choice, seed, place, length, never: tuple[in
         return t + 1, logits, seen | tf.one_hot(tokens, size, True, False), state, written.write(t, tokens)
 
     written = tf.TensorArray(tf.int32, length, element_shape=[None])
-    _, *carried, written = tf.while_loop(lambda t, *_: t < length, body, (0, logits, seen, state, written))
+    shapes = (tf.TensorShape([]), *_shapes(network, size), tf.TensorShape(None))
+    _, *carried, written = tf.while_loop(lambda t, *_: t < length, body, (0, logits, seen, state, written), shapes)
     return written.stack(), tuple(carried)
 
 
-def _advance(network, tokens, state, otherwise=None):
-    """Read one token for each row; rows that have not begun keep their state."""
+def _advance(network, tokens, state):
+    """Read one token for each row."""
     logits, new = networks.read(network, tokens[:, None], state)
-    if otherwise is not None:
-        begun, old = otherwise
-        new = {name: networks.choose(begun, new[name], old[name]) for name in old}
-    return logits[:, 0], {name: tf.ensure_shape(new[name], state[name].shape) for name in state}
+    shapes = networks.invariants(network)
+    return logits[:, 0], {name: tf.ensure_shape(new[name], shapes[name]) for name in state}
+
+
+def _shapes(network, size: int):
+    """Shapes of logits, seen tokens and state, as loops carry them."""
+    return tf.TensorShape([None, size]), tf.TensorShape([None, size]), networks.invariants(network)

@@ -28,6 +28,8 @@ class Task(base.Task):
     def start(self, *, fresh: bool = True):
         """See `kzoo.tasks.base.Task.start`."""
         model = super().start(fresh=fresh)
+        if networks.grows(model) and self.recipe.data.batching != "windows":
+            raise RequestError(f"{self.recipe.model} does not carry its state in training: set data.batching=windows")
         self._state = {k: {"shape": list(s), "dtype": kind} for k, (s, kind) in networks.state_specs(model).items()}
         return model
 
@@ -69,7 +71,10 @@ class Task(base.Task):
         return {"tokens": np.stack([tokens[s : s + length] for s in starts]).astype(np.int32)}
 
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
-        """Train on the training part, validated on the whole validation part with carried state."""
+        """Train on the training part, validated on the whole validation part.
+
+        A recurrent network is validated with carried state, one whose state grows in windows of ``data.window``.
+        """
         settings, chunks = self.recipe.train, self._chunks()
         steps = settings.steps_per_epoch or chunks.steps_per_pass
         if settings.steps_per_execution > steps:
@@ -77,7 +82,10 @@ class Task(base.Task):
                 f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
             )
         held = self.corpus.parts.get("validation")
-        reading = None if held is None else scoring.carried(len(held))
+        reading = None
+        if held is not None:
+            windows = networks.grows(model)
+            reading = scoring.windows(len(held), self.recipe.data.window) if windows else scoring.carried(len(held))
         trainer = Trainer(model, chunks.batch_size, None if reading is None else len(reading.places))
         watching = []
         if reading is not None and settings.sample.length:

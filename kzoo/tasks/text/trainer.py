@@ -28,14 +28,16 @@ class Trainer(keras.Model):
         """
         super().__init__(network.input, network.output, name=network.name)
         rows = {"training": batch_size, "validation": validation_rows}
+        # What grows is not carried from chunk to chunk: each starts with an empty state.
+        self.empties = networks.grows(network)
         # Behind a plain object, where Keras does not take them for weights.
-        self.states = _Held({k: _variables(network, n) for k, n in rows.items() if n})
+        self.states = _Held({k: _variables(network, n) for k, n in rows.items() if n and not self.empties})
         self.means = _Held({k: keras.metrics.Mean(name=k) for k in ("loss", "bits")})
 
     @property
     def carried(self) -> list:
         """Variables that a training goes on from, beside weights and optimiser."""
-        return list(self.states.of["training"].values())
+        return list(self.states.of.get("training", {}).values())
 
     @property
     def metrics(self):
@@ -65,10 +67,12 @@ class Trainer(keras.Model):
         return self._count(losses, tf.cast(counted, losses.dtype))
 
     def _state(self, kind: str, resets) -> dict:
+        if self.empties:
+            return networks.empty_state(self, tf.shape(resets)[0])
         return networks.forget({name: v.value for name, v in self.states.of[kind].items()}, resets)
 
     def _keep(self, kind: str, new: dict) -> None:
-        for name, variable in self.states.of[kind].items():
+        for name, variable in self.states.of.get(kind, {}).items():
             variable.assign(new[name])
 
     def _count(self, losses, weights) -> dict:
