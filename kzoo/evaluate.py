@@ -68,7 +68,8 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
 
     Args:
         run: A run or its folder.
-        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays.
+        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays. For a
+            language model: a prompt or several.
         **options: The task's own; classification takes ``top``.
 
     Returns:
@@ -78,7 +79,10 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
         RequestError: An input is missing or unreadable, or the run has no weights.
     """
     run = run if isinstance(run, Run) else Run(run)
-    inputs = expand(inputs)
+    if run.recipe.reads_files:
+        inputs = expand(inputs)
+    elif isinstance(inputs, str):
+        inputs = [inputs]
     model, answers = _open(run)
     return answers.answer(model, inputs, **options)
 

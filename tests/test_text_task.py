@@ -83,8 +83,11 @@ def test_generate_from_python(run):
     first, second = kzoo.generate(run, "der ", num=2, **how)
     assert first.startswith("der ") and len(first) == 44 and first != second
     assert kzoo.generate(run, ["der ", "die "], **how)[0].startswith("der ")
+    assert kzoo.predict(run, "der ", **how)[0]["text"] == kzoo.generate(run, "der ", **how)[0]
     with pytest.raises(kzoo.RequestError, match="num is 0"):
         kzoo.generate(run, num=0)
+    with pytest.raises(kzoo.RequestError, match="did you mean 'temperature'"):
+        kzoo.generate(run, temprature=1.0)
 
 
 def test_generate_by_command(run, command):

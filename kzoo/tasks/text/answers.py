@@ -1,5 +1,6 @@
 """From prompts to texts, in Python and inside exported graphs."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from kzoo.data.reading import Reading
 from kzoo.data.text import corpus, sources, tokenizers
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, nearest
 from kzoo.tasks import base
 from kzoo.tasks.text import network as networks
 from kzoo.tasks.text import sampling, scoring, strings, surprise
@@ -196,6 +197,10 @@ class Answers(base.Answers):
             raise RequestError(f"length is {length}, and takes at least 1")
         if not 0 <= seed < 1 << 31:
             raise RequestError(f"seed is {seed}, and takes 0 to {(1 << 31) - 1}")
+        known = [f.name for f in dataclasses.fields(Choice)]
+        for name in choice:
+            if name not in known:
+                raise RequestError(f"writing has no option {name!r}{nearest(name, known)}")
         choice = Choice(**choice)
         choice.check()
         rows = [self.encode(p, unknown) for p in prompts]

@@ -1,6 +1,6 @@
 """The sections of a text recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -68,6 +68,7 @@ class Recipe(recipe.Recipe):
 
     data: Data = Data()
     train: Train = Train()
+    reads_files: ClassVar[bool] = False
 
     def check(self) -> None:
         """See `kzoo.recipe.Recipe.check`."""
