@@ -166,6 +166,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="test (the default), validation or train.")] = None,
     text: Annotated[str | None, typer.Option(help="Judge this text file instead, with a language model.")] = None,
     html: Annotated[Path | None, typer.Option(help="With --text: a page that colours its characters by cost.")] = None,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes to play, for control.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -177,7 +178,7 @@ def evaluate(
     from kzoo.evaluate import evaluate as judge
 
     split = split or "test"
-    figures = judge(run, split=split)
+    figures = judge(run, split=split, **_given(episodes=episodes))
     if as_json:
         _print_json(figures)
         return
@@ -205,8 +206,7 @@ def predict(
 
     if as_json and as_csv:
         raise RequestError("predict prints either --json or --csv")
-    options = {"top": top}
-    answers = answer(run, inputs, **{k: v for k, v in options.items() if v is not None})
+    answers = answer(run, inputs, **_given(top=top))
     if as_json:
         _print_json(answers)
         return
@@ -280,6 +280,29 @@ def generate(
         _print_json(texts)
     else:
         print("\n---\n".join(texts))
+
+
+@app.command()
+def play(
+    run: RunFolder,
+    episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to play.")] = 5,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record them as .gif or .mp4.")] = None,
+    render: Annotated[str | None, typer.Option(help="A render mode of the environment, such as human.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episodes.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Let a control run's policy play in its environment."""
+    from kzoo.play import play as watch
+
+    played = watch(run, episodes=episodes, video=video, render=render, seed=seed)
+    if as_json:
+        _print_json(played)
+        return
+    _print_table(list(played[0]), [[_figure(v) for v in p.values()] for p in played])
+    if video is not None:
+        print(f"written to {video}")
 
 
 @app.command()
@@ -451,6 +474,11 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
     """Warnings are one line; those of the libraries underneath are not the user's business."""
     if Path(filename).is_relative_to(Path(__file__).parent):
         print(f"kzoo: warning: {message}", file=sys.stderr)
+
+
+def _given(**options) -> dict[str, Any]:
+    """Options that were given."""
+    return {k: v for k, v in options.items() if v is not None}
 
 
 def _print_report(work, as_json: bool) -> None:

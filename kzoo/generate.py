@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kzoo import console
-from kzoo.build import rebuild
 from kzoo.errors import RequestError
-from kzoo.quiet import import_keras
+from kzoo.evaluate import open_run
 from kzoo.run import Run
 
 
@@ -52,13 +51,9 @@ def stream(run: Run | str | Path, prompt: str = "", *, seed: int | None = None, 
 def _open(run: Run | str | Path, seed: int | None):
     """The run's model, what writes with it, and the seed."""
     run = run if isinstance(run, Run) else Run(run)
-    weights, card = run.weights, run.card
-    if card["task"] != "text":
-        raise RequestError(f"{run.path} is a run of {card['model']}, which writes no text")
+    if run.card["task"] != "text":
+        raise RequestError(f"{run.path} is a run of {run.card['model']}, which writes no text")
     if seed is None:
         seed = secrets.randbelow(1 << 31)
         console.say(f"seed {seed}")
-    import_keras()
-    from kzoo import tasks
-
-    return rebuild(card, weights), tasks.open_answers(card), seed
+    return *open_run(run), seed

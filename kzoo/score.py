@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from kzoo.build import rebuild
 from kzoo.errors import RequestError
-from kzoo.quiet import import_keras
+from kzoo.evaluate import open_run
 from kzoo.run import Run, write_text
 
 
@@ -29,14 +28,12 @@ def score(
         RequestError: The run is of another task or has no weights, or the text cannot be read or is no UTF-8.
     """
     run = run if isinstance(run, Run) else Run(run)
-    weights, card = run.weights, run.card
-    if card["task"] != "text":
-        raise RequestError(f"{run.path} is a run of {card['model']}, which judges no text")
-    import_keras()
-    from kzoo import tasks
-    from kzoo.tasks.text import surprise
-
-    figures, shown, bits = tasks.open_answers(card).judge(rebuild(card, weights), str(text), errors=errors)
+    if run.card["task"] != "text":
+        raise RequestError(f"{run.path} is a run of {run.card['model']}, which judges no text")
+    model, answers = open_run(run)
+    figures, shown, bits = answers.judge(model, str(text), errors=errors)
     if html is not None:
+        from kzoo.tasks.text import surprise
+
         write_text(Path(html), surprise.page(str(text), shown, bits, figures))
     return figures

@@ -23,7 +23,7 @@ SMALL = {
     "train.steps_per_epoch": 12,
     "train.ema": 0.9,
     "train.optimizer.learning_rate": 0.01,
-    "train.sample.length": 30,
+    "train.sample": {"length": 30},
 }
 
 
