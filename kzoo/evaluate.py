@@ -74,7 +74,8 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
 
     Args:
         run: A run or its folder.
-        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays.
+        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays. For a
+            language model: a prompt or several.
         **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit`` and
             ``out``, a folder for pictures with boxes.
 
@@ -85,7 +86,10 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
         RequestError: An input is missing or unreadable, the run has no weights, or its task has no such option.
     """
     run = run if isinstance(run, Run) else Run(run)
-    inputs = expand(inputs)
+    if run.recipe.reads_files:
+        inputs = expand(inputs)
+    elif isinstance(inputs, str):
+        inputs = [inputs]
     model, answers = open_run(run)
     known = [n for n, p in inspect.signature(answers.answer).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
