@@ -91,11 +91,19 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     elif isinstance(inputs, str):
         inputs = [inputs]
     model, answers = open_run(run)
-    known = [n for n, p in inspect.signature(answers.answer).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    _check_options(answers.answer, options, f"{run.card['task']} has no option {{name!r}} of predict")
+    return answers.answer(model, inputs, **options)
+
+
+def _check_options(function, options: dict[str, Any], problem: str) -> None:
+    """Refuse options that a task's function does not take; one that takes any checks them itself."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
-            raise RequestError(f"{run.card['task']} has no option {name!r} of predict{nearest(name, known)}")
-    return answers.answer(model, inputs, **options)
+            raise RequestError(problem.format(name=name) + nearest(name, known))
 
 
 def tabulate(run: Run | str | Path, answers: list[dict[str, Any]]) -> list[list[str]]:
