@@ -23,6 +23,7 @@ _HOMES = {
     "explain": "kzoo.evaluate",
     "export": "kzoo.export",
     "features": "kzoo.build",
+    "generate": "kzoo.generate",
     "info": "kzoo.registry",
     "list_models": "kzoo.registry",
     "list_recipes": "kzoo.configs",
@@ -34,7 +35,9 @@ _HOMES = {
     "register": "kzoo.registry",
     "report": "kzoo.report",
     "resume": "kzoo.train",
+    "score": "kzoo.score",
     "search": "kzoo.search",
+    "stream": "kzoo.generate",
     "train": "kzoo.train",
     "verify": "kzoo.export",
 }

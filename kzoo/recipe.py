@@ -13,7 +13,7 @@ import re
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -245,6 +245,8 @@ class Recipe(Settings):
     search: Search = Search()
     export: Export = Export()
     results: tuple[dict[str, Any], ...] = ()
+    # Whether what the trained model answers comes from files, or is given as it is.
+    reads_files: ClassVar[bool] = True
     _name: str = pydantic.PrivateAttr("")
 
     @property

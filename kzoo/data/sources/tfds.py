@@ -56,6 +56,11 @@ def located(name: str, reading: Reading) -> dict:
     return {"source": f"tfds:{name}", "data_dir": str(_folder(reading).resolve())}
 
 
+def open_builder(name: str, reading: Reading):
+    """The TFDS builder of a set that lies prepared, or is fetched now where `reading` allows it."""
+    return _builder(name, _folder(reading))
+
+
 def _folder(reading: Reading) -> Path:
     return Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
