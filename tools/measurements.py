@@ -29,5 +29,7 @@ def load() -> dict[str, dict]:
 
 
 def shown(metric: str, value: float) -> str:
-    """A figure as people read it: shares such as an accuracy in per cent, losses and bits as they are."""
+    """A figure as people read it: shares such as an accuracy in per cent, returns, losses and bits as they are."""
+    if "return" in metric:
+        return f"{value:.1f}"
     return f"{value:.2%}" if "accuracy" in metric or "f1" in metric else f"{value:.4f}"
