@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.tasks.control import environments, figures
+from kzoo.tasks.control import environments, figures, training
 from kzoo.tasks.control.settings import Data
 
 SMALL = {
@@ -241,6 +241,17 @@ def test_a_policy_is_learnt_in_a_users_own_environment(corridor, tmp_path):
     }
     run = kzoo.train(kzoo.load_recipe("dqn_mlp/cartpole", changed), out=tmp_path / "run")
     assert run.summary["test"]["return"] >= 0.8, "at random it is about 0.1"
+
+
+def test_judging_with_some_random_actions(corridor):
+    def lengths(level):
+        recipe = kzoo.load_recipe("dqn_mlp/cartpole", {"data.env": "Corridor-v0", "train.judged_exploration": level})
+        model = kzoo.build("dqn_mlp", observation_shape=(8,), hidden=(4,))
+        model.get_layer("q_values").set_weights([np.zeros((4, 2)), np.array([0.0, 1.0])])
+        return training.play_episodes(recipe, model, 30, training.TEST, 0)[1]
+
+    assert set(lengths(0.0)) == {5} and lengths(0.5).mean() > 6
+    np.testing.assert_array_equal(lengths(0.5), lengths(0.5))
 
 
 def test_figures_of_episodes():

@@ -76,6 +76,9 @@ class Train(recipe.Training):
     evaluate_every: PositiveInt = Field(5_000, description="steps between two evaluations and checkpoints")
     episodes: PositiveInt = Field(10, description="episodes of each evaluation, on seeds of their own")
     test_episodes: PositiveInt = Field(100, description="episodes of the test at the end, on other seeds")
+    judged_exploration: Probability = Field(
+        0.0, description="probability of a random action in evaluations; 0.05 in Mnih et al. 2015"
+    )
     discount: Share = 0.99
     n_step: PositiveInt = Field(1, description="rewards that are summed before the value of what follows")
     double: bool = Field(False, description="the online network chooses the next action (arXiv 1509.06461)")

@@ -14,8 +14,8 @@ from kzoo.tasks import base, precision
 from kzoo.tasks.control import environments, figures, replay
 from kzoo.tasks.control.training import TEST, VALIDATION, Training, play_episodes
 
-# Observations that exports are verified with: at most so many, so many bytes as float32 and so many seconds of play, but
-# never fewer than the least.
+# Observations that exports are verified with: at most so many, so many bytes as float32 and so many seconds of play,
+# but never fewer than the least.
 SAMPLES, MOST_BYTES, MOST_SECONDS, LEAST = 1000, 16_000_000, 3.0, 32
 _PARTS = {"validation": VALIDATION, "test": TEST}
 

@@ -1,6 +1,7 @@
 """The training: act, remember, take gradient steps, evaluate, write a checkpoint."""
 
 import contextlib
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -274,13 +275,20 @@ class Training:
 
 
 def play_episodes(recipe: Recipe, model, episodes: int, part: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Play whole episodes greedily, on seeds that no other part uses; returns and lengths, (episodes,)."""
-    values = acting.values_of(model)
+    """Play whole episodes greedily, or nearly so, on seeds that no other part uses; (episodes,) returns and lengths."""
+    values, level = acting.values_of(model), recipe.train.judged_exploration
+    rng, actions = np.random.default_rng([seed, part, 6]), int(model.outputs[0].shape[-1])
     count = min(EVALUATION_LANES, episodes)
-    lanes = environments.Lanes(
-        lambda: environments.make(recipe.data, checked=False), count, (seed, part), recipe.data.stack
-    )
+    factory = functools.partial(environments.make, recipe.data, checked=False)
+    lanes = environments.Lanes(factory, count, (seed, part), recipe.data.stack)
+
+    def act(seen: np.ndarray) -> np.ndarray:
+        best = values(seen).argmax(-1)
+        if not level:
+            return best
+        return np.where(rng.random(len(best)) < level, rng.integers(0, actions, len(best)), best)
+
     try:
-        return environments.play(lanes, lambda seen: values(seen).argmax(-1), episodes)
+        return environments.play(lanes, act, episodes)
     finally:
         lanes.close()
