@@ -29,6 +29,7 @@ _HOMES = {
     "list_weights": "kzoo.pretrained",
     "load": "kzoo.build",
     "load_recipe": "kzoo.recipe",
+    "play": "kzoo.play",
     "predict": "kzoo.evaluate",
     "register": "kzoo.registry",
     "report": "kzoo.report",

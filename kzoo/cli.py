@@ -164,6 +164,7 @@ def train(
 def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes to play, for control.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -171,7 +172,7 @@ def evaluate(
     """Judge a run on a part of its data; pictures go into the run's folder."""
     from kzoo.evaluate import evaluate as judge
 
-    figures = judge(run, split=split)
+    figures = judge(run, split=split, **_given(episodes=episodes))
     if as_json:
         _print_json(figures)
         return
@@ -205,8 +206,7 @@ def predict(
 
     if as_json and as_csv:
         raise RequestError("predict prints either --json or --csv")
-    options = {"top": top, "score": score, "overlap": overlap, "limit": limit, "out": out}
-    answers = answer(run, inputs, **{k: v for k, v in options.items() if v is not None})
+    answers = answer(run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out))
     if as_json:
         _print_json(answers)
         return
@@ -239,6 +239,29 @@ def explain(
     else:
         rows = [[a["input"], a["label"], f"{a['probability']:.4f}", a["picture"]] for a in answers]
         _print_table(["input", "label", "probability", "picture"], rows)
+
+
+@app.command()
+def play(
+    run: RunFolder,
+    episodes: Annotated[int, typer.Option(min=1, help="Whole episodes to play.")] = 5,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record them as .gif or .mp4.")] = None,
+    render: Annotated[str | None, typer.Option(help="A render mode of the environment, such as human.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episodes.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Let a control run's policy play in its environment."""
+    from kzoo.play import play as watch
+
+    played = watch(run, episodes=episodes, video=video, render=render, seed=seed)
+    if as_json:
+        _print_json(played)
+        return
+    _print_table(list(played[0]), [[_figure(v) for v in p.values()] for p in played])
+    if video is not None:
+        print(f"written to {video}")
 
 
 @app.command()
@@ -384,6 +407,11 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
     """Warnings are one line; those of the libraries underneath are not the user's business."""
     if Path(filename).is_relative_to(Path(__file__).parent):
         print(f"kzoo: warning: {message}", file=sys.stderr)
+
+
+def _given(**options) -> dict[str, Any]:
+    """Options that were given."""
+    return {k: v for k, v in options.items() if v is not None}
 
 
 def _print_report(work, as_json: bool) -> None:

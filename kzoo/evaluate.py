@@ -15,12 +15,13 @@ from kzoo.run import Run, write_json
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 
 
-def evaluate(run: Run | str | Path, *, split: str = "test") -> dict[str, Any]:
+def evaluate(run: Run | str | Path, *, split: str = "test", **options) -> dict[str, Any]:
     """Judge a run's chosen weights on a part of its data.
 
     Args:
         run: A run or its folder.
         split: ``test``, ``validation`` or ``train``.
+        **options: The task's own; control takes ``episodes``.
 
     Returns:
         The task's figures. They and their pictures are also written to ``evaluation/<split>`` in the run's folder.
@@ -37,17 +38,20 @@ def evaluate(run: Run | str | Path, *, split: str = "test") -> dict[str, Any]:
     from kzoo.weights import load_checkpoint
 
     task = tasks.open_task(recipe)
+    for option in options:
+        if option not in inspect.signature(task.evaluate).parameters:
+            raise RequestError(f"a {recipe.task} run is evaluated without {option}")
     task.open()
     # Judged as it will be used: `predict` and every artefact are float32, whatever the precision of the training.
     model = task.build(dtype_policy="float32")
     load_checkpoint(weights, model)
-    figures = evaluate_opened(run, task, model, split)
+    figures = evaluate_opened(run, task, model, split, **options)
     for note in task.notes():
         console.say(note)
     return figures
 
 
-def evaluate_opened(run: Run, task, model, split: str) -> dict[str, Any]:
+def evaluate_opened(run: Run, task, model, split: str, **options) -> dict[str, Any]:
     """Judge a model whose task has its data open already, and write the figures into the run's folder.
 
     Args:
@@ -55,8 +59,9 @@ def evaluate_opened(run: Run, task, model, split: str) -> dict[str, Any]:
         task: The opened task.
         model: The model with its weights.
         split: The part of the data.
+        **options: The task's own.
     """
-    figures = task.evaluate(model, split)
+    figures = task.evaluate(model, split, **options)
     folder = run.path / "evaluation" / split
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "figures.json", figures)
@@ -81,7 +86,7 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     """
     run = run if isinstance(run, Run) else Run(run)
     inputs = expand(inputs)
-    model, answers = _open(run)
+    model, answers = open_run(run)
     known = [n for n, p in inspect.signature(answers.answer).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
@@ -114,7 +119,7 @@ def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **o
     """
     run = run if isinstance(run, Run) else Run(run)
     inputs = expand(inputs)
-    model, answers = _open(run)
+    model, answers = open_run(run)
     folder = Path(out) if out is not None else run.path / "explained"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +128,7 @@ def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **o
     return answers.explain(model, inputs, folder, **options)
 
 
-def _open(run: Run):
+def open_run(run: Run):
     """A run's model with its chosen weights, and what answers with it."""
     weights, card = run.weights, run.card
     import_keras()

@@ -135,8 +135,8 @@ class Lookahead(Settings):
     ramp: NonNegativeFloat = Field(3.0, description="the share rises with this power of the training's progress")
 
 
-class Train(Settings):
-    """How to train; a task may add its own keys."""
+class Training(Settings):
+    """What every training takes, whatever it learns from."""
 
     weights: str | None = Field(
         None, description="what to start from: trained weights by their tag, a run folder or an artefact"
@@ -144,22 +144,12 @@ class Train(Settings):
     freeze: tuple[str, ...] = Field(
         (), description="layers that stay as they start, by regular expressions on their names, such as stage[12]_"
     )
-    epochs: PositiveInt = 10
-    steps_per_epoch: PositiveInt | None = Field(
-        None, description="steps between two validations and checkpoints; default: one pass over the data"
-    )
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Constant(name="constant")
     gradient_clip: Clip = Clip()
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="momentum of the weights' moving average, which is what is validated and kept"
-    )
-    lookahead: Lookahead | None = None
-    early_stopping: EarlyStopping | None = None
     monitor: str = Field("", description="figure that chooses the best checkpoint; default: the task's own")
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
     jit_compile: bool | Literal["auto"] = Field("auto", description="compile the step with XLA; auto: on GPUs")
-    steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = Field(False, description="ask TensorFlow for deterministic kernels, also on GPUs; slower")
 
@@ -167,6 +157,21 @@ class Train(Settings):
     @classmethod
     def _patterns(cls, value):
         return _checked_patterns(value)
+
+
+class Train(Training):
+    """How to train on a data set; a task may add its own keys."""
+
+    epochs: PositiveInt = 10
+    steps_per_epoch: PositiveInt | None = Field(
+        None, description="steps between two validations and checkpoints; default: one pass over the data"
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="momentum of the weights' moving average, which is what is validated and kept"
+    )
+    lookahead: Lookahead | None = None
+    early_stopping: EarlyStopping | None = None
+    steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
 
     @pydantic.model_validator(mode="after")
     def _one_average(self):
@@ -233,7 +238,7 @@ class Recipe(Settings):
     model: str
     arguments: dict[str, Any] = {}
     data: Settings = Settings()
-    train: Train = Train()
+    train: Training = Train()
     search: Search = Search()
     export: Export = Export()
     results: tuple[dict[str, Any], ...] = ()

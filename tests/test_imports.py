@@ -10,7 +10,7 @@ import pytest
 import kzoo
 
 PACKAGE = Path(kzoo.__file__).parent
-VERBS = {"train", "evaluate", "search", "export", "bench", "report"}
+VERBS = {"train", "evaluate", "play", "search", "export", "bench", "report"}
 FOUNDATION = {
     "errors",
     "_version",
@@ -37,7 +37,7 @@ ALLOWED = {
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},
-    "models": {"registry", "boxes"},
+    "models": {"models", "registry", "boxes"},
     "build": {"registry", "weights", "pretrained", "run", "errors"},
     "pretrained": {"recipe", "configs", "console", "run", "errors"},
     "weights": {"run", "console", "errors"},

@@ -66,8 +66,13 @@ class Task(abc.ABC):
         """Parts of the opened data that `evaluate` takes."""
 
     @abc.abstractmethod
-    def evaluate(self, model, split: str) -> dict[str, Any]:
+    def evaluate(self, model, split: str, **options) -> dict[str, Any]:
         """Judge the model on a part of the data.
+
+        Args:
+            model: The network with its weights.
+            split: The part.
+            **options: The task's own; control takes ``episodes``.
 
         Returns:
             Figures; plain numbers at the top are the headline, lists and mappings the detail.
@@ -171,6 +176,14 @@ class Answers(abc.ABC):
             RequestError: An input cannot be read, or the task has no explanation.
         """
         raise RequestError(f"the task {self.card['task']} has nothing to explain its answers with")
+
+    def play(self, model, **options) -> list[dict[str, Any]]:
+        """Whole episodes of a policy; see `kzoo.play.play`.
+
+        Raises:
+            RequestError: The task is none that plays.
+        """
+        raise RequestError(f"a {self.card['task']} run has nothing to play; `kzoo play` takes control runs")
 
     @abc.abstractmethod
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:

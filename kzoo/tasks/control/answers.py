@@ -1,0 +1,89 @@
+"""From observations to actions, in Python and inside exported graphs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo.errors import RequestError
+from kzoo.tasks import base
+from kzoo.tasks.control import acting, playing
+from kzoo.tasks.control.settings import Data
+
+
+class Answers(base.Answers):
+    """A trained Q-network's actions."""
+
+    def __init__(self, card: dict[str, Any]):
+        super().__init__(card)
+        self.shape = tuple(card["environment"]["observation_shape"])
+        self.dtype = np.dtype(card["environment"]["dtype"])
+
+    def answer(self, model, inputs: list) -> list[dict[str, Any]]:
+        """The greedy action for each observation.
+
+        Args:
+            model: The network.
+            inputs: ``.npy`` files' paths or arrays: single observations, or several at once along a first axis.
+
+        Returns:
+            For each observation its ``input``, ``action`` and ``q_values``.
+        """
+        values, answers = acting.values_of(model), []
+        for given in inputs:
+            name = str(given) if isinstance(given, str | Path) else None
+            for row in values(self._read(given)):
+                answers.append({"input": name, "action": int(row.argmax()), "q_values": [float(v) for v in row]})
+        return answers
+
+    def table(self, answers: list[dict[str, Any]]) -> list[list[str]]:
+        """Each observation's action and values."""
+        header = ["input", "action", *(f"q{n}" for n in range(len(answers[0]["q_values"])))]
+        return [header, *([a["input"], str(a["action"]), *(f"{v:.4f}" for v in a["q_values"])] for a in answers)]
+
+    def play(self, model, *, episodes: int, video: Path | None, render: str | None, seed: int) -> list[dict[str, Any]]:
+        """Whole episodes; see `kzoo.play.play`."""
+        where = self.card["environment"]
+        data = Data(env=where["env"], env_arguments=where["env_arguments"])
+        return playing.play(model, data, episodes=episodes, video=video, render=render, seed=seed)
+
+    def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
+        """Observations as float32."""
+        return samples["observations"].astype(np.float32)
+
+    def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
+        """``serving_default`` (the plain network) and ``act`` (raw observations to greedy actions)."""
+
+        def plain(observation):
+            return {"q_values": model(observation, training=False)}
+
+        def act(observations):
+            values = model(tf.cast(observations, tf.float32), training=False)
+            return {"action": tf.argmax(values, -1), "q_values": values}
+
+        shape = [None, *self.shape]
+        raw = samples["observations"]
+        return {
+            "serving_default": base.Signature(
+                plain,
+                (tf.TensorSpec(shape, tf.float32, name="observation"),),
+                {"observation": self.network_inputs(samples)},
+            ),
+            "act": base.Signature(
+                act, (tf.TensorSpec(shape, tf.as_dtype(self.dtype), name="observations"),), {"observations": raw}
+            ),
+        }
+
+    def _read(self, given) -> np.ndarray:
+        """Observations, (several, ...)."""
+        try:
+            values = np.load(given, allow_pickle=False) if isinstance(given, str | Path) else np.asarray(given)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{given} is no readable .npy file of observations: {error}") from None
+        if values.shape == self.shape:
+            values = values[None]
+        if values.shape[1:] != self.shape:
+            name = given if isinstance(given, str | Path) else "the array"
+            raise RequestError(f"an observation has the shape {self.shape}, and {name} is {values.shape}")
+        return values
