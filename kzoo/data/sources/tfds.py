@@ -21,7 +21,7 @@ def open_source(name: str, reading: Reading) -> Collection:
 
     Looks on disk first, so that without a network the answer comes at once: TFDS itself retries a download for minutes.
     """
-    builder = _builder(name, _folder(reading))
+    builder = open_builder(name, folder_of(reading))
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise RequestError(f"tfds:{name} has the features {sorted(features)}; classification needs image and label")
@@ -36,7 +36,17 @@ def check(name: str, reading: Reading) -> None:
     """Raise where the set is not prepared and may not be fetched, or cannot be cached as asked."""
     if reading.cache == "none":
         raise RequestError("data.cache none is for folders; a tfds source takes auto, memory or disk")
-    folder = _folder(reading)
+    require(name, reading)
+
+
+def require(name: str, reading) -> None:
+    """Raise where the set is not prepared and may not be fetched.
+
+    Args:
+        name: The set's name, with ``/CONFIG`` and ``:VERSION`` if wanted.
+        reading: Its ``data_dir`` and ``download`` are looked at.
+    """
+    folder = folder_of(reading)
     if _prepared(name, folder):
         return
     place = folder / name.partition(":")[0]
@@ -53,10 +63,11 @@ def check(name: str, reading: Reading) -> None:
 
 def located(name: str, reading: Reading) -> dict:
     """The source and the folder that it is found in."""
-    return {"source": f"tfds:{name}", "data_dir": str(_folder(reading).resolve())}
+    return {"source": f"tfds:{name}", "data_dir": str(folder_of(reading).resolve())}
 
 
-def _folder(reading: Reading) -> Path:
+def folder_of(reading) -> Path:
+    """The folder of prepared sets that ``data_dir`` or the environment names."""
     return Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -74,7 +85,13 @@ def _prepared(name: str, folder: Path) -> bool:
     return base.is_dir() and any(base.rglob("dataset_info.json"))
 
 
-def _builder(name: str, folder: Path):
+def open_builder(name: str, folder: Path):
+    """TFDS's builder of a set, prepared.
+
+    Raises:
+        RequestError: TFDS has no such set.
+        WorkError: It cannot be fetched.
+    """
     import tensorflow_datasets as tfds
 
     try:
