@@ -167,40 +167,37 @@ def test_yolo_lines_that_are_none(text):
 
 @pytest.fixture(scope="module")
 def tfds_root(tmp_path_factory):
-    """TFDS's ``kitti`` and ``voc``, as TFDS would write them, of one picture each."""
+    """TFDS's ``kitti`` and a set with VOC's features, as TFDS would write them, of one picture each."""
     tfds = pytest.importorskip("tensorflow_datasets")
     root = tmp_path_factory.mktemp("tfds")
     picture = np.random.default_rng(0).integers(0, 256, (50, 100, 3), dtype=np.uint8)
     box = tfds.features.BBox(0.5, 0.1, 0.9, 0.3)
 
-    def make(name, version, file, objects, row):
-        with tfds.core.registered.skip_registering():
+    def make(called, version, file, objects, row):
+        class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            name = called
+            VERSION = tfds.core.Version(version)
 
-            class Builder(tfds.core.GeneratorBasedBuilder):
-                VERSION = tfds.core.Version(version)
+            def _info(self):
+                features = {"image": tfds.features.Image(), file: tfds.features.Text()}
+                features["objects"] = tfds.features.Sequence(objects)
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
-                def _info(self):
-                    features = {"image": tfds.features.Image(), file: tfds.features.Text()}
-                    features["objects"] = tfds.features.Sequence(objects)
-                    return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+            def _split_generators(self, manager):
+                return {"train": self._generate_examples(), "test": self._generate_examples(empty=True)}
 
-                def _split_generators(self, manager):
-                    return {"train": self._generate_examples(), "test": self._generate_examples(empty=True)}
+            def _generate_examples(self, empty=False):
+                yield 0, {"image": picture, file: "000001.png", "objects": [] if empty else [row]}
 
-                def _generate_examples(self, empty=False):
-                    yield 0, {"image": picture, file: "000001.png", "objects": [] if empty else [row]}
-
-        Builder.name = name
-        builder = Builder(data_dir=root)
-        builder.download_and_prepare()
+        Builder(data_dir=root).download_and_prepare()
 
     names = tfds.features.ClassLabel(names=["Car", "Van", "Pedestrian"])
     kitti = {"type": names, "bbox": tfds.features.BBoxFeature()}
     kitti |= {"truncated": np.float32, "occluded": tfds.features.ClassLabel(num_classes=4)}
     row = {"type": "Van", "bbox": box, "truncated": 0.25, "occluded": 2}
     make("kitti", "3.3.0", "image/file_name", kitti, row)
-    voc = {"label": names, "bbox": tfds.features.BBoxFeature(), "is_difficult": np.bool_}
-    make("voc", "4.0.0", "image/filename", voc, {"label": "Car", "bbox": box, "is_difficult": True})
+    like_voc = {"label": names, "bbox": tfds.features.BBoxFeature(), "is_difficult": np.bool_}
+    make("things", "1.0.0", "image/filename", like_voc, {"label": "Car", "bbox": box, "is_difficult": True})
     return root
 
 
@@ -216,8 +213,8 @@ def test_kitti_of_tfds_is_turned_the_right_way_up(tfds_root):
     assert "test" not in found.parts, "a test part without any labels is none"
 
 
-def test_voc_of_tfds_is_the_right_way_up_and_ignores_what_is_difficult(tfds_root):
-    found = open_collection("tfds:voc", Reading(data_dir=str(tfds_root)))
+def test_others_of_tfds_are_the_right_way_up_and_what_is_difficult_is_ignored(tfds_root):
+    found = open_collection("tfds:things", Reading(data_dir=str(tfds_root)))
     (truth,) = found.parts["train"].truths
     np.testing.assert_allclose(truth.boxes, [[10, 25, 30, 45]], rtol=1e-5)
     assert truth.ignored.tolist() == [True] and truth.labels.tolist() != [ANY]
@@ -227,8 +224,8 @@ def test_pictures_that_do_not_fit_in_memory_are_read_from_a_file(tfds_root, tmp_
     monkeypatch.setenv("KZOO_CACHE", str(tmp_path))
     monkeypatch.setattr("kzoo.data.detection.sources.tfds.MEMORY_SHARE", 0.0)
     reading = Reading(data_dir=str(tfds_root))
-    first, again = (open_collection("tfds:voc", reading).parts["train"].picture(0) for _ in range(2))
-    assert np.array_equal(first, again) and len(list((tmp_path / "encoded").glob("*.bin"))) == 1
+    first, again = (open_collection("tfds:things", reading).parts["train"].picture(0) for _ in range(2))
+    assert np.array_equal(first, again) and len(list((tmp_path / "encoded").iterdir())) == 2, "a file for each part"
 
 
 def test_tfds_sets_that_are_not_here_or_have_no_objects(tfds_root, tfds_dir):

@@ -36,8 +36,8 @@ def check(rest: str, reading: Reading) -> None:
     if "train" not in _folders.chosen(known, reading, root):
         have = ", ".join(sorted(known)) or "none"
         raise RequestError(
-            f"data.root {root} is not in COCO's layout: it has no annotations/instances_train*.json and no train/{_BESIDE}"
-            f"; data.parts may name another of its annotations: {have}"
+            f"data.root {root} is not in COCO's layout: it has no annotations/instances_train*.json and no "
+            f"train/{_BESIDE}; data.parts may name another of its annotations: {have}"
         )
 
 

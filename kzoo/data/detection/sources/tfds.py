@@ -21,12 +21,13 @@ _CLASS, _FILE = ("type", "label"), ("image/file_name", "image/filename", "file_n
 def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``tfds:NAME`` (or ``NAME/CONFIG:VERSION``).
 
-    TFDS stores the boxes of ``kitti`` upside down, and without DontCare: they are turned back here, but KITTI's protocol
-    needs the folder. A test part without any object, as that of ``coco``, is none.
+    TFDS stores the boxes of ``kitti`` upside down, and without DontCare: they are turned back here, but KITTI's
+    protocol needs the folder. A test part without any object, as that of ``coco``, is none.
     """
     builder = prepared.open_builder(name, prepared.folder_of(reading))
     features = builder.info.features
-    objects = getattr(features.get("objects"), "feature", None) if "image" in features else None
+    # A sequence of dictionaries has its dictionary at `feature`.
+    objects = getattr(features["objects"], "feature", None) if {"image", "objects"} <= set(features) else None
     label = next((n for n in _CLASS if n in (objects or ())), None)
     if label is None or "bbox" not in objects:
         raise RequestError(
@@ -139,7 +140,7 @@ class _Store:
             folder.mkdir(parents=True, exist_ok=True)
             self.path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.bin"
             self.temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            self.file = None if self.path.is_file() else open(self.temporary, "wb")
+            self.file = None if self.path.is_file() else self.temporary.open("wb")
 
     def add(self, encoded: bytes) -> None:
         """Take the next picture."""

@@ -78,7 +78,9 @@ def parse(text: str, size: tuple[int, int], classes: tuple[str, ...]) -> Truth:
 
 def _layout(root: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """Folders and lists of each part, and the class names."""
-    described = next((p for p in (root / "data.yaml", root / "data.yml", *sorted(root.glob("*.yaml"))) if p.is_file()), None)
+    described = next(
+        (p for p in (root / "data.yaml", root / "data.yml", *sorted(root.glob("*.yaml"))) if p.is_file()), None
+    )
     if described is not None:
         return _described(described)
     names = next((p for p in (root / "classes.txt", root / "labels" / "classes.txt") if p.is_file()), None)
