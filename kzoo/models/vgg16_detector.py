@@ -96,8 +96,8 @@ def _check(num_classes, taps, extras, scales, aspect_ratios, width, backbone_wei
     maps = len(taps) + 1 + len(extras)
     if len(scales) != maps + 1 or len(aspect_ratios) != maps:
         raise ValueError(
-            f"{len(taps)} taps, fc7 and {len(extras)} extras make {maps} maps, which need {maps} lists of aspect_ratios "
-            f"and {maps + 1} scales, not {len(aspect_ratios)} and {len(scales)}"
+            f"{len(taps)} taps, fc7 and {len(extras)} extras make {maps} maps, which need {maps} lists of "
+            f"aspect_ratios and {maps + 1} scales, not {len(aspect_ratios)} and {len(scales)}"
         )
     if min(scales) <= 0 or any(r <= 1 for ratios in aspect_ratios for r in ratios):
         raise ValueError("scales must be above 0, and aspect_ratios above 1: each stands for its inverse too")

@@ -86,6 +86,22 @@ class Task(abc.ABC):
         """What the user should know after the work, such as files that were skipped."""
         return []
 
+    def inspect(self, out: Path, pictures: int, *, plain: bool) -> dict[str, Any]:
+        """Draw training examples on one sheet; see `kzoo.survey.inspect`.
+
+        Raises:
+            RequestError: The task shows none.
+        """
+        raise RequestError(f"the task {self.recipe.task} draws no sheet of its data")
+
+    def anchors(self, split: str, shapes: int) -> dict[str, Any]:
+        """What default boxes can match; see `kzoo.survey.anchors`.
+
+        Raises:
+            RequestError: The task has no default boxes.
+        """
+        raise RequestError(f"the task {self.recipe.task} has no default boxes")
+
     def takes(self, argument: str) -> bool:
         """Whether the model's builder has an argument of this name."""
         return any(p.name == argument for p in registry.find(self.recipe.model).parameters)
