@@ -74,8 +74,10 @@ def fit(
         progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
         judged = callbacks.Judged(judge, averaging, progress) if judge else None
         board = callbacks.Board(run)
+        dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
+        _make_variables(model, dataset)
         model.fit(
-            training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch),
+            dataset,
             epochs=epochs,
             initial_epoch=epochs_done,
             steps_per_epoch=steps_per_epoch,
@@ -87,6 +89,23 @@ def fit(
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
     return _finish(model, run, settings, best, monitor)
+
+
+def _make_variables(model, dataset) -> None:
+    """Make the optimiser's variables and those of several outputs' losses.
+
+    Keras would make them while it traces the training step, which then has to be traced a second time.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    if len(model.outputs) > 1:
+        import tensorflow as tf
+
+        _, targets = dataset.element_spec[:2]
+        zeros = tf.nest.map_structure(lambda s: tf.zeros([n or 1 for n in s.shape], s.dtype), targets)
+        outputs = tf.nest.map_structure(lambda o: tf.zeros([n or 1 for n in o.shape]), model.output)
+        model.compute_loss(y=zeros, y_pred=outputs, training=True)
+        model.reset_metrics()
 
 
 def _finish(model, run: Run, settings: recipes.Train, best, monitor: str) -> dict[str, Any]:
