@@ -13,6 +13,7 @@ from kzoo.build import build
 from kzoo.errors import RequestError
 from kzoo.recipe import Recipe
 from kzoo.run import Run
+from kzoo.tasks import freezing
 
 
 class Task(abc.ABC):
@@ -116,14 +117,18 @@ class Task(abc.ABC):
     def start(self, *, fresh: bool = True):
         """Build the recipe's model as its training begins: with ``train.weights``, and ``train.freeze`` frozen.
 
+        What ``train.unfreeze`` says is done by `kzoo.tasks.fitting`.
+
         Args:
             fresh: Whether the weights matter; they do not where a checkpoint will be restored.
 
         Raises:
-            RequestError: The weights do not fit, or no layer is frozen by a pattern, or none is left to train.
+            RequestError: The weights do not fit, or no layer is frozen or unfrozen by a pattern, or none is left to
+                train.
         """
         model = self.initial(fresh)
         _freeze(model, self.recipe.train.freeze)
+        freezing.check(model, getattr(self.recipe.train, "unfreeze", ()))
         return model
 
     def initial(self, fresh: bool):

@@ -6,7 +6,7 @@ from typing import Any
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.run import Run
-from kzoo.tasks import callbacks, optimizers
+from kzoo.tasks import callbacks, freezing, optimizers
 from kzoo.weights import load_checkpoint, save_checkpoint
 
 
@@ -52,7 +52,9 @@ def fit(
     Raises:
         WorkError: The loss is no longer finite.
     """
-    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy)
+    thaw = freezing.Thaw(model, settings.unfreeze)
+    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy, thaw.multipliers)
+    optimizer.build(thaw.variables(model))
     model.compile(
         optimizer,
         loss=loss,
@@ -82,7 +84,20 @@ def fit(
             initial_epoch=epochs_done,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
-            callbacks=[c for c in (averaging, judged, progress, callbacks.Finite(), best, board, checkpoints) if c],
+            callbacks=[
+                c
+                for c in (
+                    callbacks.Thawing(thaw),
+                    averaging,
+                    judged,
+                    progress,
+                    callbacks.Finite(),
+                    best,
+                    board,
+                    checkpoints,
+                )
+                if c
+            ],
             shuffle=False,
             verbose=0,
         )
@@ -92,12 +107,11 @@ def fit(
 
 
 def _make_variables(model, dataset) -> None:
-    """Make the optimiser's variables and those of several outputs' losses.
+    """Make the variables of several outputs' losses.
 
-    Keras would make them while it traces the training step, which then has to be traced a second time.
+    Keras would make them while it traces the training step, which then has to be traced a second time, as with those of
+    an optimiser that is not built.
     """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     if len(model.outputs) > 1:
         import tensorflow as tf
 
