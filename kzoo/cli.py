@@ -312,6 +312,58 @@ def play(
 
 
 @app.command()
+def inspect(
+    recipe: RecipeName,
+    sets: Sets = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The PNG; inspect.png by default.")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="How many examples.")] = 12,
+    plain: Annotated[bool, typer.Option("--plain", help="Show them without augmentation.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw training examples of a recipe as the network sees them, with their labels."""
+    from kzoo import recipe as recipes
+    from kzoo.survey import inspect as look
+
+    found = look(recipes.load(recipe, sets or ()), out=out, pictures=pictures, plain=plain)
+    if as_json:
+        _print_json(found)
+        return
+    parts = list(found["classes"])
+    names = list(next(iter(found["classes"].values())))
+    _print_table(["objects", *parts], [[n, *(found["classes"][p][n] for p in parts)] for n in names])
+    print(f"written to {found['sheet']}")
+
+
+@app.command()
+def anchors(
+    recipe: RecipeName,
+    sets: Sets = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    shapes: Annotated[int, typer.Option(min=0, help="Fit so many box shapes to the objects.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Report how many objects of a recipe's data its default boxes can match, by class and size."""
+    from kzoo import recipe as recipes
+    from kzoo.survey import anchors as survey
+
+    found = survey(recipes.load(recipe, sets or ()), split=split, shapes=shapes)
+    if as_json:
+        _print_json(found)
+        return
+    width, height = found["input"][1], found["input"][0]
+    print(f"{found['boxes']:,} default boxes on {height}x{width}; a match takes an IoU of {found['overlap']:g}")
+    header = [k.replace("matched_50", "IoU >= 0.5").replace("_", " ") for k in found["rows"][0]]
+    _print_table(header, [[_short(v) for v in row.values()] for row in found["rows"]])
+    if shapes:
+        print(f"\n{len(found['shapes'])} shapes by k-means, mean IoU {found['shapes_iou']:.3f}")
+        _print_table(list(found["shapes"][0]), [[_short(v) for v in row.values()] for row in found["shapes"]])
+
+
+@app.command()
 def search(
     recipe: RecipeName,
     sets: Sets = None,
@@ -529,6 +581,10 @@ def _print_table(header: list[str], rows: list[list[Any]]) -> None:
 
 def _number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _figure(value: Any) -> str:

@@ -135,6 +135,19 @@ class Lookahead(Settings):
     ramp: NonNegativeFloat = Field(3.0, description="the share rises with this power of the training's progress")
 
 
+class Unfreeze(Settings):
+    """Layers of `freeze` that are trained after all from some epoch on."""
+
+    layers: tuple[str, ...] = Field(description="regular expressions on their names, such as stage[345]_")
+    epoch: NonNegativeInt = Field(description="epochs that are trained without them")
+    factor: PositiveFloat = Field(1.0, description="of the learning rate, for these layers")
+
+    @pydantic.field_validator("layers")
+    @classmethod
+    def _patterns(cls, value):
+        return _checked_patterns(value)
+
+
 class Training(Settings):
     """What every training takes, whatever it learns from."""
 
@@ -170,6 +183,10 @@ class Train(Training):
         None, description="momentum of the weights' moving average, which is what is validated and kept"
     )
     lookahead: Lookahead | None = None
+    unfreeze: tuple[Unfreeze, ...] = Field(
+        (),
+        description="layers of freeze to train after all, each with the epoch from which on and a learning-rate factor",
+    )
     early_stopping: EarlyStopping | None = None
     steps_per_execution: PositiveInt = Field(1, description="training steps in one call of the compiled function")
 

@@ -21,6 +21,7 @@ IMAGENET = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 def vgg16_detector(
     input_shape: tuple[int, int, int] = (300, 300, 3),
     num_classes: int = 3,
+    taps: tuple[Literal[3, 4, 5], ...] = (4,),
     extras: tuple[Literal["halve", "valid", "close"], ...] = ("halve", "halve", "valid", "valid"),
     scales: tuple[float, ...] = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
     aspect_ratios: tuple[tuple[float, ...], ...] = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,)),
@@ -43,6 +44,8 @@ def vgg16_detector(
     Args:
         input_shape: Height, width and channels of an image.
         num_classes: Number of classes of objects, at least 1; the background is one more.
+        taps: Stages of VGG16 whose ends are maps too, in order. SSD has only stage 4, whose cells lie 8 pixels apart;
+            small objects in small pictures need stage 3 as well, whose cells lie 4 apart.
         extras: Blocks behind VGG16, each giving one more map: "halve" is a 3x3 convolution of stride two that is padded
             by one, "valid" one of stride one without padding, "close" a 4x4 one padded by one, which makes 2x2 to 1x1.
         scales: Sides of the squares of each map as shares of the image's short side, and one more number.
@@ -64,10 +67,10 @@ def vgg16_detector(
         ValueError: A number is out of its range, lengths do not agree, the image is too small, or the backbone's
             weights cannot be had.
     """
-    _check(num_classes, extras, scales, aspect_ratios, width, backbone_weights, batch_norm, input_shape)
+    _check(num_classes, taps, extras, scales, aspect_ratios, width, backbone_weights, batch_norm, input_shape)
     net = _Layers(width, batch_norm, norm_momentum, dtype_policy)
     image = keras.Input(input_shape, name="image")
-    maps = _maps(net, image, extras)
+    maps = _maps(net, image, taps, extras)
     per_cell = [2 + 2 * len(ratios) for ratios in aspect_ratios]
     outputs = {
         name: keras.layers.Concatenate(1, name=name, dtype="float32")(
@@ -78,21 +81,23 @@ def vgg16_detector(
     model = keras.Model(image, outputs, name="vgg16_detector")
     sizes = [tuple(x.shape[1:3]) for x in maps]
     model.default_boxes = boxes.default_boxes(
-        input_shape[:2], sizes, _steps(input_shape, sizes, extras), scales, aspect_ratios
+        input_shape[:2], sizes, _steps(input_shape, sizes, taps, extras), scales, aspect_ratios
     )
     if backbone_weights is not None:
         _load_backbone(model, backbone_weights)
     return model
 
 
-def _check(num_classes, extras, scales, aspect_ratios, width, backbone_weights, batch_norm, input_shape):
+def _check(num_classes, taps, extras, scales, aspect_ratios, width, backbone_weights, batch_norm, input_shape):
     if num_classes < 1 or width <= 0:
         raise ValueError(f"num_classes is {num_classes} and width {width}; they take at least 1, and more than 0")
-    maps = 2 + len(extras)
+    if list(taps) != sorted(set(taps)):
+        raise ValueError(f"taps are {list(taps)}; each stage comes once, the finest first")
+    maps = len(taps) + 1 + len(extras)
     if len(scales) != maps + 1 or len(aspect_ratios) != maps:
         raise ValueError(
-            f"{len(extras)} extras make {maps} maps, which need {maps} lists of aspect_ratios and {maps + 1} scales, "
-            f"not {len(aspect_ratios)} and {len(scales)}"
+            f"{len(taps)} taps, fc7 and {len(extras)} extras make {maps} maps, which need {maps} lists of "
+            f"aspect_ratios and {maps + 1} scales, not {len(aspect_ratios)} and {len(scales)}"
         )
     if min(scales) <= 0 or any(r <= 1 for ratios in aspect_ratios for r in ratios):
         raise ValueError("scales must be above 0, and aspect_ratios above 1: each stands for its inverse too")
@@ -133,14 +138,14 @@ class _Layers:
         return keras.layers.MaxPooling2D(size, stride, "same", name=name, **self.policy)(x)
 
 
-def _maps(net: _Layers, x, extras) -> list:
+def _maps(net: _Layers, x, taps, extras) -> list:
     """The feature maps that have heads, the finest first."""
     maps = []
     for stage, (filters, count) in enumerate(STAGES, 1):
         for block in range(1, count + 1):
             x = net.convolve(x, filters, 3, f"stage{stage}_block{block}", initializer="he_normal")
-        if stage == 4:
-            maps.append(_rescaled(x))
+        if stage in taps:
+            maps.append(_rescaled(x, stage))
         x = net.pool(x, *((2, 2) if stage < 5 else (3, 1)), f"stage{stage}_pool")
     # The dense layers of VGG16 as convolutions, the first with holes.
     x = net.convolve(x, 1024, 3, "fc6", dilation=6)
@@ -160,12 +165,12 @@ def _maps(net: _Layers, x, extras) -> list:
     return maps
 
 
-def _rescaled(x):
-    """Each cell's vector at length 20, learned by channel: stage 4 is far larger than later maps (section 3.1)."""
-    x = keras.layers.UnitNormalization(-1, name="stage4_unit", dtype="float32")(x)
+def _rescaled(x, stage: int):
+    """Each cell's vector at length 20, learned by channel: VGG16's maps are far larger than later ones (its 3.1)."""
+    x = keras.layers.UnitNormalization(-1, name=f"unit{stage}", dtype="float32")(x)
     start = keras.initializers.Constant(20.0)
     return keras.layers.DepthwiseConv2D(
-        1, use_bias=False, depthwise_initializer=start, name="rescale", dtype="float32"
+        1, use_bias=False, depthwise_initializer=start, name=f"rescale{stage}", dtype="float32"
     )(x)
 
 
@@ -175,10 +180,11 @@ def _head(x, name, per_cell, size):
     return keras.layers.Reshape((-1, size), name=name, dtype="float32")(x)
 
 
-def _steps(input_shape, sizes, extras) -> list[tuple[float, float]]:
+def _steps(input_shape, sizes, taps, extras) -> list[tuple[float, float]]:
     """Pixels between the cells of each map: the network's stride, or an even part behind unpadded blocks."""
-    steps, stride, even = [(8.0, 8.0), (16.0, 16.0)], 16, False
-    for kind, size in zip(extras, sizes[2:], strict=True):
+    stride, even = 16, False
+    steps = [(float(s), float(s)) for s in (*(2 ** (stage - 1) for stage in taps), stride)]
+    for kind, size in zip(extras, sizes[len(steps) :], strict=True):
         stride, even = 2 * stride, even or kind != "halve"
         steps.append(
             tuple(side / n for side, n in zip(input_shape, size, strict=False)) if even else (float(stride),) * 2

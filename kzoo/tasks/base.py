@@ -13,6 +13,7 @@ from kzoo.build import build
 from kzoo.errors import RequestError
 from kzoo.recipe import Recipe
 from kzoo.run import Run
+from kzoo.tasks import freezing
 
 
 class Task(abc.ABC):
@@ -86,6 +87,22 @@ class Task(abc.ABC):
         """What the user should know after the work, such as files that were skipped."""
         return []
 
+    def inspect(self, out: Path, pictures: int, *, plain: bool) -> dict[str, Any]:
+        """Draw training examples on one sheet; see `kzoo.survey.inspect`.
+
+        Raises:
+            RequestError: The task shows none.
+        """
+        raise RequestError(f"the task {self.recipe.task} draws no sheet of its data")
+
+    def anchors(self, split: str, shapes: int) -> dict[str, Any]:
+        """What default boxes can match; see `kzoo.survey.anchors`.
+
+        Raises:
+            RequestError: The task has no default boxes.
+        """
+        raise RequestError(f"the task {self.recipe.task} has no default boxes")
+
     def takes(self, argument: str) -> bool:
         """Whether the model's builder has an argument of this name."""
         return any(p.name == argument for p in registry.find(self.recipe.model).parameters)
@@ -100,14 +117,18 @@ class Task(abc.ABC):
     def start(self, *, fresh: bool = True):
         """Build the recipe's model as its training begins: with ``train.weights``, and ``train.freeze`` frozen.
 
+        What ``train.unfreeze`` says is done by `kzoo.tasks.fitting`.
+
         Args:
             fresh: Whether the weights matter; they do not where a checkpoint will be restored.
 
         Raises:
-            RequestError: The weights do not fit, or no layer is frozen by a pattern, or none is left to train.
+            RequestError: The weights do not fit, or no layer is frozen or unfrozen by a pattern, or none is left to
+                train.
         """
         model = self.initial(fresh)
         _freeze(model, self.recipe.train.freeze)
+        freezing.check(model, getattr(self.recipe.train, "unfreeze", ()))
         return model
 
     def initial(self, fresh: bool):

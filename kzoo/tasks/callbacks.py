@@ -21,14 +21,27 @@ class Averaging(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         """Put the averages in."""
-        self.aside = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
+        self.aside = [keras.ops.convert_to_numpy(v) for v in update_rules.variables(self.model.optimizer)]
         put_averages(self.model)
 
     def on_test_end(self, logs=None):
         """Put the weights back, bit for bit."""
-        for variable, value in zip(self.model.trainable_variables, self.aside, strict=True):
+        for variable, value in zip(update_rules.variables(self.model.optimizer), self.aside, strict=True):
             variable.assign(value)
         self.aside = None
+
+
+class Thawing(keras.callbacks.Callback):
+    """Unfreezes layers at the start of the epochs from which on they are trained."""
+
+    def __init__(self, thaw):
+        super().__init__()
+        self.thaw = thaw
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Unfreeze what is due, and let Keras trace the step anew; a training that goes on has several due at once."""
+        if self.thaw.to(epoch):
+            self.model.make_train_function(force=True)
 
 
 class Best(keras.callbacks.Callback):
@@ -141,7 +154,6 @@ class Checkpoints(keras.callbacks.Callback):
         if not path.is_file():
             rows_path.unlink(missing_ok=True)
             return 0
-        model.optimizer.build(model.trainable_variables)
         document = weights.load_checkpoint(path, model, model.optimizer, carried=self.carried)
         for name, part in self.stateful.items():
             part.state = document["states"][name]
@@ -230,7 +242,9 @@ class Progress(keras.callbacks.Callback):
 def put_averages(model) -> None:
     """Put the averages of the weights, where the model's optimiser keeps any, in the weights' place."""
     averages = update_rules.averages(model.optimizer)
-    for variable, average in zip(model.trainable_variables, averages or (), strict=averages is not None):
+    if averages is None:
+        return
+    for variable, average in zip(update_rules.variables(model.optimizer), averages, strict=True):
         variable.assign(average)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.run import Run
-from kzoo.tasks import callbacks, optimizers
+from kzoo.tasks import callbacks, freezing, optimizers
 from kzoo.weights import load_checkpoint, save_checkpoint
 
 
@@ -56,7 +56,9 @@ def fit(
     Raises:
         WorkError: The loss is no longer finite.
     """
-    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy)
+    thaw = freezing.Thaw(model, settings.unfreeze)
+    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy, thaw.multipliers)
+    optimizer.build(thaw.variables(model))
     model.compile(
         optimizer,
         loss=loss,
@@ -78,14 +80,28 @@ def fit(
         progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
         judged = callbacks.Judged(judge, averaging, progress) if judge else None
         board = callbacks.Board(run)
+        dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
+        _make_variables(model, dataset)
         model.fit(
-            training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch),
+            dataset,
             epochs=epochs,
             initial_epoch=epochs_done,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
             callbacks=[
-                c for c in (*watching, averaging, judged, progress, callbacks.Finite(), best, board, checkpoints) if c
+                c
+                for c in (
+                    callbacks.Thawing(thaw),
+                    *watching,
+                    averaging,
+                    judged,
+                    progress,
+                    callbacks.Finite(),
+                    best,
+                    board,
+                    checkpoints,
+                )
+                if c
             ],
             shuffle=False,
             verbose=0,
@@ -93,6 +109,22 @@ def fit(
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
     return _finish(model, run, settings, best, monitor)
+
+
+def _make_variables(model, dataset) -> None:
+    """Make the variables of several outputs' losses.
+
+    Keras would make them while it traces the training step, which then has to be traced a second time, as with those of
+    an optimiser that is not built.
+    """
+    if len(model.outputs) > 1:
+        import tensorflow as tf
+
+        _, targets = dataset.element_spec[:2]
+        zeros = tf.nest.map_structure(lambda s: tf.zeros([n or 1 for n in s.shape], s.dtype), targets)
+        outputs = tf.nest.map_structure(lambda o: tf.zeros([n or 1 for n in o.shape]), model.output)
+        model.compute_loss(y=zeros, y_pred=outputs, training=True)
+        model.reset_metrics()
 
 
 def _finish(model, run: Run, settings: recipes.Train, best, monitor: str) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from kzoo.errors import RequestError, nearest
 from kzoo.tasks import update_rules
 
 
-def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> keras.optimizers.Optimizer:
+def build(
+    settings: recipes.Train, steps_per_epoch: int, dtype_policy: str, factors: dict[str, float] | None = None
+) -> keras.optimizers.Optimizer:
     """Build the optimiser with its schedule, clipping and averaging.
 
     Args:
@@ -18,6 +20,7 @@ def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> k
         steps_per_epoch: Turns the schedule's epochs into steps.
         dtype_policy: Under ``mixed_float16`` the optimiser is wrapped to scale the loss; Keras does that by itself only
             for a global policy.
+        factors: Further factors of the learning rate, by a regular expression on a variable's path.
 
     Raises:
         RequestError: Keras has no such optimiser, or it has no such argument.
@@ -43,12 +46,15 @@ def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> k
     for key in given:
         if key not in known - {"kwargs", "name", "learning_rate"}:
             raise RequestError(f"train.optimizer: {wanted.name} of Keras has no argument {key!r}{nearest(key, known)}")
-    if wanted.multipliers:
-        kind = update_rules.with_multipliers(kind, wanted.multipliers)
+    if wanted.multipliers or factors:
+        kind = update_rules.with_multipliers(kind, wanted.multipliers, factors or {})
     if settings.lookahead:
         total = settings.epochs * steps_per_epoch
         kind = update_rules.with_lookahead(kind, **settings.lookahead.model_dump(), total_steps=total)
     optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
+    # Keras would put the averages in the model's place when `fit` ends, in the wrong places where layers are frozen;
+    # the zoo does so itself, see `kzoo.tasks.callbacks.put_averages`.
+    optimizer.finalize_variable_values = lambda variables: None
     if wanted.weight_decay and wanted.decay_excludes:
         optimizer.exclude_from_weight_decay(var_names=list(wanted.decay_excludes))
     return keras.optimizers.LossScaleOptimizer(optimizer) if dtype_policy == "mixed_float16" else optimizer

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import keras
 
 
-def with_multipliers(kind: type, multipliers: dict[str, float]) -> type:
+def with_multipliers(kind: type, *multipliers: dict[str, float]) -> type:
     """An optimiser class whose learning rate is multiplied for some variables; their weight decay stays as it is.
 
     Args:
         kind: A Keras optimiser class.
         multipliers: From regular expressions, searched for in a variable's path such as ``stem_norm/beta``, to factors;
-            a variable takes the first that fits, and 1 where none does.
+            a variable takes the first of each mapping that fits, and 1 where none does.
     """
 
     class WithMultipliers(kind):
         def build(self, variables):
             if not self.built:
-                self._factors = [_first_fit(v.path, multipliers) for v in variables]
+                self._factors = [math.prod(_first_fit(v.path, m) for m in multipliers) for v in variables]
             super().build(variables)
 
         def update_step(self, gradient, variable, learning_rate):
@@ -111,6 +111,11 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list | None:
     if optimizer.use_ema:
         return optimizer._model_variables_moving_average
     return getattr(optimizer, "averages", None)
+
+
+def variables(optimizer: keras.optimizers.Optimizer) -> list:
+    """The weights that an optimiser was built for, also those that are frozen for now."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables
 
 
 def _first_fit(path: str, multipliers: dict[str, float]) -> float:

@@ -26,7 +26,12 @@ def is_fitted(outputs, targets):
 
 
 def smoke(recipe, folder):
+    # The real network, but for its size: as many maps, layers and default boxes at a cell.
+    height, width = recipe.arguments["input_shape"][:2]
     return {
+        "arguments.input_shape": [max(64, height // 4), max(64, width // 4), 3],
+        "arguments.width": 0.0625,
+        "arguments.batch_norm": True,
         "data.source": "builtin:scenes",
         "data.root": None,
         "data.parts": {},

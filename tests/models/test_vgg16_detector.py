@@ -115,3 +115,12 @@ def test_weights_that_cannot_be_had_are_explained_within_seconds(tmp_path, monke
 def test_bad_arguments_are_one_sentence(arguments, message):
     with pytest.raises(kzoo.RequestError, match=message):
         kzoo.build("vgg16_detector", **arguments)
+
+
+def test_maps_of_earlier_stages_have_cells_that_are_closer_together():
+    more = {"taps": (3, 4), "scales": (0.05, 0.1, 0.3, 0.6, 0.9), "aspect_ratios": ((3.0,), *SMALL["aspect_ratios"])}
+    model = kzoo.build("vgg16_detector", **{**SMALL, **more})
+    assert len(model.default_boxes) == 16 * 24 * 4 + 552
+    np.testing.assert_allclose(model.default_boxes[:8:4, :2] * [96, 64], [[2, 2], [6, 2]], rtol=1e-5)
+    with pytest.raises(kzoo.RequestError, match=r"taps are \[4, 3\]"):
+        kzoo.build("vgg16_detector", **{**SMALL, **more, "taps": (4, 3)})

@@ -44,6 +44,10 @@ class Truth:
         labels = self.labels[places] if len(self.labels) else self.labels
         return Truth(**taken, names=tuple(self.names[i] for i in places), labels=labels)
 
+    def counted(self) -> "Truth":
+        """The objects that are not ignored."""
+        return self.take(np.flatnonzero(~self.ignored))
+
     def with_labels(self, labels, ignored) -> "Truth":
         """The same objects with their classes assigned, some more of them ignored."""
         return replace(self, labels=np.asarray(labels, np.int64).reshape(-1), ignored=self.ignored | ignored)

@@ -21,7 +21,7 @@ def open_source(name: str, reading: Reading) -> Collection:
 
     Looks on disk first, so that without a network the answer comes at once: TFDS itself retries a download for minutes.
     """
-    builder = _builder(name, _folder(reading))
+    builder = open_builder(name, reading)
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise RequestError(f"tfds:{name} has the features {sorted(features)}; classification needs image and label")
@@ -36,6 +36,16 @@ def check(name: str, reading: Reading) -> None:
     """Raise where the set is not prepared and may not be fetched, or cannot be cached as asked."""
     if reading.cache == "none":
         raise RequestError("data.cache none is for folders; a tfds source takes auto, memory or disk")
+    require(name, reading)
+
+
+def require(name: str, reading) -> None:
+    """Raise where the set is not prepared and may not be fetched.
+
+    Args:
+        name: The set's name, with ``/CONFIG`` and ``:VERSION`` if wanted.
+        reading: Its ``data_dir`` and ``download`` are looked at.
+    """
     folder = _folder(reading)
     if _prepared(name, folder):
         return
@@ -56,12 +66,7 @@ def located(name: str, reading: Reading) -> dict:
     return {"source": f"tfds:{name}", "data_dir": str(_folder(reading).resolve())}
 
 
-def open_builder(name: str, reading: Reading):
-    """The TFDS builder of a set that lies prepared, or is fetched now where `reading` allows it."""
-    return _builder(name, _folder(reading))
-
-
-def _folder(reading: Reading) -> Path:
+def _folder(reading) -> Path:
     return Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -79,9 +84,20 @@ def _prepared(name: str, folder: Path) -> bool:
     return base.is_dir() and any(base.rglob("dataset_info.json"))
 
 
-def _builder(name: str, folder: Path):
+def open_builder(name: str, reading):
+    """TFDS's builder of a set, prepared.
+
+    Args:
+        name: The set's name, with ``/CONFIG`` and ``:VERSION`` if wanted.
+        reading: Its ``data_dir`` is looked at.
+
+    Raises:
+        RequestError: TFDS has no such set.
+        WorkError: It cannot be fetched.
+    """
     import tensorflow_datasets as tfds
 
+    folder = _folder(reading)
     try:
         builder = tfds.builder(name, data_dir=str(folder))
     except Exception as error:  # TFDS raises many kinds for a name it does not know

@@ -16,7 +16,7 @@ from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
 from kzoo.tasks import base, fitting, optimizers, precision
-from kzoo.tasks.detection import figures, transfer
+from kzoo.tasks.detection import coverage, drawing, figures, transfer
 from kzoo.tasks.detection.detections import Detections, finish, of_batch
 from kzoo.tasks.detection.losses import losses
 from kzoo.tasks.detection.targets import Encoder
@@ -147,15 +147,20 @@ class Task(base.Task):
     def evaluate(self, model, split: str) -> dict[str, Any]:
         """COCO, VOC and KITTI figures; precision, recall and F1 at the score that is best on the validation part."""
         parts, classes = self.collection.parts, self.collection.classes
-        if split not in self.splits:
-            raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(sorted(parts))}")
+        part = self._part(split)
         threshold = None
         if "validation" in parts and split != "validation":
             # Chosen on the part that is judged, the threshold would flatter it.
             threshold = self.best_threshold(model)
-        truths, found = self.detect(model, parts[split])
+        truths, found = self.detect(model, part)
         with_kitti = self.recipe.data.source in _KITTI_SOURCES
         return figures.judge(truths, found, classes, threshold=threshold, with_kitti=with_kitti)
+
+    def _part(self, split: str) -> Part:
+        parts = self.collection.parts
+        if split not in parts:
+            raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(sorted(parts))}")
+        return parts[split]
 
     def best_threshold(self, model) -> float:
         """The score at which F1 is highest on the validation part."""
@@ -170,6 +175,52 @@ class Task(base.Task):
     def notes(self) -> list[str]:
         """What was wrong with the data, by kind."""
         return self.collection.problems.notes()
+
+    def inspect(self, out: Path, pictures: int, *, plain: bool) -> dict[str, Any]:
+        """A sheet of training pictures with their boxes, and how many objects there are of each class."""
+        parts, classes = self.collection.parts, self.collection.classes
+        batches = self.batches(parts["train"], training=not plain)
+        shown = []
+        for step in range(-(-pictures // batches.batch_size)):
+            values, truths = batches.training_pictures(step)
+            shown += [drawing.with_truth(v.astype(np.uint8), t, classes) for v, t in zip(values, truths, strict=True)]
+        path = drawing.write(out, drawing.sheet(shown[:pictures]))
+        counts = {part: _counted(p.truths, classes) for part, p in parts.items()}
+        return {"sheet": str(path), "classes": counts}
+
+    def anchors(self, split: str, shapes: int) -> dict[str, Any]:
+        """See `kzoo.survey.anchors`."""
+        part, size = self._part(split), self._input_shape[:2]
+        moved = [
+            augment.move(t, augment.whole(tuple(s), size, self.recipe.data.fit), size).counted()
+            for t, s in zip(part.truths, part.sizes, strict=True)
+        ]
+        objects, labels = coverage.sample(
+            np.concatenate([t.boxes for t in moved]), np.concatenate([t.labels for t in moved])
+        )
+        if not len(objects):
+            raise RequestError(f"the {split} part has no objects")
+        overlap, defaults = self.recipe.train.match_overlap, self.build().default_boxes
+        found = {
+            "boxes": len(defaults),
+            "input": list(size),
+            "overlap": overlap,
+            "rows": coverage.report(objects, labels, self.collection.classes, defaults, size, overlap),
+        }
+        if shapes:
+            sides = (objects[:, 2:] - objects[:, :2]).astype(np.float64) * size[::-1]
+            fitted, iou = coverage.shapes(sides, shapes)
+            rows = [
+                {
+                    "width": float(w),
+                    "height": float(h),
+                    "scale": float((w * h) ** 0.5 / min(size)),
+                    "ratio": float(w / h),
+                }
+                for w, h in fitted
+            ]
+            found |= {"shapes": rows, "shapes_iou": iou}
+        return found
 
     def batches(self, part: Part, training: bool = False) -> Batches:
         """Batches of a part, augmented as the recipe says if they are for training."""
@@ -260,3 +311,10 @@ class Task(base.Task):
         squares = np.mean([(p.reshape(-1, channels).astype(np.float32) ** 2).mean(0) for p in pixels], 0)
         deviations = np.sqrt(np.maximum(squares - means**2, 1e-6))
         return tuple(round(float(m), 4) for m in means), tuple(round(float(d), 4) for d in deviations)
+
+
+def _counted(truths, classes) -> dict[str, int]:
+    """Objects of each class, and those that are ignored."""
+    labels = np.concatenate([t.counted().labels for t in truths])
+    ignored = sum(int(t.ignored.sum()) for t in truths)
+    return {**{name: int((labels == i).sum()) for i, name in enumerate(classes)}, "ignored": ignored}
