@@ -51,12 +51,12 @@ def serve(
         if value < 1:
             raise RequestError(f"{option} is {value}, and takes at least 1")
     try:
-        from kzoo.serving import server
+        from kzoo.serving import doors, server
         from kzoo.serving.limits import Limits
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise
         raise RequestError(f"serving needs {error.name}: pip install 'kzoo[serve]'") from None
     limits = Limits(body=max_body, pixels=max_pixels, length=max_length)
-    how = {"name": name, "host": host, "port": port, "max_batch": max_batch, "queue": queue, "limits": limits}
-    server.run(path, **how, ready=ready or (lambda address, served: None))
+    how = {"host": host, "port": port, "max_batch": max_batch, "queue": queue, "limits": limits}
+    server.run(lambda: doors.open_doors(path, name), **how, ready=ready or (lambda address, served: None))

@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import uvicorn
 
@@ -19,9 +18,8 @@ from kzoo.serving.limits import Limits
 
 
 def run(
-    path: str | Path,
+    opened: Callable[[], doors.Served],
     *,
-    name: str | None,
     host: str,
     port: int,
     max_batch: int,
@@ -29,10 +27,10 @@ def run(
     limits: Limits,
     ready: Callable[[str, doors.Served], None],
 ) -> None:
-    """Serve until the process is told to end; see `kzoo.serve.serve`."""
+    """Serve what `opened` gives until the process is told to end; see `kzoo.serve.serve`."""
     allocator.keep_freed_memory()
     with contextlib.closing(_listening(host, port)) as listener:
-        served = doors.open_doors(path, name)
+        served = opened()
         for door in served.doors.values():
             # The first call of a graph is slow; no client should wait for it.
             if door.example is not None:
@@ -45,7 +43,8 @@ def run(
 def _listening(host: str, port: int) -> socket.socket:
     """A bound socket, so that a taken port is known before the model is opened."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sends small answers at once; otherwise each waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
