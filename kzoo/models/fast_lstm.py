@@ -117,7 +117,8 @@ def _project(x, kernels, biases):
     """Each gate's sums over the input of all steps at once: (time, batch, units) of x (time, batch, features)."""
     import tensorflow as tf
 
-    rows, shape = tf.reshape(x, [-1, x.shape[2]]), [*tf.unstack(tf.shape(x)[:2]), kernels[0].shape[1]]
+    batch = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+    rows, shape = tf.reshape(x, [-1, x.shape[2]]), [tf.shape(x)[0], batch, kernels[0].shape[1]]
     return [tf.reshape(tf.nn.bias_add(tf.matmul(rows, k), b), shape) for k, b in zip(kernels, biases, strict=True)]
 
 
@@ -133,11 +134,24 @@ def _gates(sums, h, recurrents, kind):
     return [f(z) for f, z in zip((tf.sigmoid, tf.sigmoid, tf.tanh, tf.sigmoid), sums, strict=True)]
 
 
-def _array(like, time, units):
+def _time_major(sequences, h, c):
+    """Sequences with the time first, h and c, all of which know of the batch what one of them knows.
+
+    Loops need the same shapes at the end of a step as at its beginning.
+    """
+    import tensorflow as tf
+
+    x = tf.transpose(sequences, [1, 0, 2])
+    batch = x.shape[1:2].merge_with(h.shape[:1]).merge_with(c.shape[:1])
+    h, c = (tf.ensure_shape(s, [*batch, h.shape[1]]) for s in (h, c))
+    return tf.ensure_shape(x, [x.shape[0], *batch, x.shape[2]]), h, c
+
+
+def _array(like, time, shape):
     import tensorflow as tf
 
     # Read more than once where two gradients are asked for.
-    return tf.TensorArray(like, time, element_shape=[None, units], clear_after_read=False)
+    return tf.TensorArray(like, time, element_shape=shape, clear_after_read=False)
 
 
 def _scan(sequences, h, c, kernel, recurrent, bias):
@@ -148,7 +162,7 @@ def _scan(sequences, h, c, kernel, recurrent, bias):
     """
     import tensorflow as tf
 
-    x = tf.transpose(sequences, [1, 0, 2])
+    x, h, c = _time_major(sequences, h, c)
     kernels, recurrents, biases = (tf.split(w, 4, -1) for w in (kernel, recurrent, bias))
     sums, time = _project(x, kernels, biases), tf.shape(x)[0]
 
@@ -158,7 +172,7 @@ def _scan(sequences, h, c, kernel, recurrent, bias):
         h = o * tf.tanh(c)
         return t + 1, h, c, outputs.write(t, tf.cast(h, x.dtype))
 
-    state = (0, h, c, _array(x.dtype, time, recurrent.shape[0]))
+    state = (0, h, c, _array(x.dtype, time, h.shape))
     _, h, c, outputs = tf.while_loop(lambda t, *_: t < time, body, state, maximum_iterations=time)
     return tf.transpose(outputs.stack(), [1, 0, 2]), h, c
 
@@ -190,7 +204,7 @@ def _differentiable_scan(sequences, h, c, kernel, recurrent, bias):
 
         return (outputs, h, c), backward
 
-    x = tf.transpose(sequences, [1, 0, 2])
+    x, h, c = _time_major(sequences, h, c)
     outputs, h, c = scan(x, h, c, kernel, recurrent, bias)
     return tf.transpose(outputs, [1, 0, 2]), h, c
 
@@ -204,9 +218,8 @@ def _forward(x, h, c, kernel, recurrent, bias):
     """
     import tensorflow as tf
 
-    time, units = tf.shape(x)[0], recurrent.shape[0]
     kernels, recurrents, biases = (tf.split(w, 4, -1) for w in (kernel, recurrent, bias))
-    sums = _project(x, kernels, biases)
+    sums, time = _project(x, kernels, biases), tf.shape(x)[0]
 
     def body(t, h, c, outputs, cells, *kept):
         gates = _gates([z[t] for z in sums], h, recurrents, c.dtype)
@@ -217,8 +230,8 @@ def _forward(x, h, c, kernel, recurrent, bias):
         return t + 1, h, c, outputs.write(t, tf.cast(h, x.dtype)), cells.write(t + 1, c), *kept
 
     # The arrays are handed to the backward pass as they are: stacked and taken apart again, they would be copied twice.
-    cells = _array(c.dtype, time + 1, units).write(0, c)
-    state = (0, h, c, _array(x.dtype, time, units), cells, *(_array(c.dtype, time, units) for _ in range(4)))
+    cells = _array(c.dtype, time + 1, c.shape).write(0, c)
+    state = (0, h, c, _array(x.dtype, time, h.shape), cells, *(_array(c.dtype, time, c.shape) for _ in range(4)))
     _, h, c, outputs, *kept = tf.while_loop(lambda t, *_: t < time, body, state, maximum_iterations=time)
     return outputs.stack(), h, c, kept
 
@@ -232,9 +245,11 @@ def _backward(d_outputs, d_h, d_c, kept, recurrent):
     """
     import tensorflow as tf
 
-    time, units = tf.shape(d_outputs)[0], recurrent.shape[0]
     cells, *gates = kept
-    transposed = tf.transpose(recurrent)
+    batch, units = cells.element_shape
+    d_outputs = tf.ensure_shape(d_outputs, [None, batch, units])
+    d_h, d_c = (tf.ensure_shape(d, [batch, units]) for d in (d_h, d_c))
+    time, transposed = tf.shape(d_outputs)[0], tf.transpose(recurrent)
 
     def body(t, d_h, d_c, c, d_z):
         i, f, g, o = (gate.read(t) for gate in gates)
@@ -251,6 +266,6 @@ def _backward(d_outputs, d_h, d_c, kept, recurrent):
         d_h = tf.cast(tf.matmul(d_sums, transposed), d_h.dtype)
         return t - 1, d_h, d_c * f, before, d_z.write(t, d_sums)
 
-    state = (time - 1, d_h, d_c, cells.read(time), _array(recurrent.dtype, time, 4 * units))
+    state = (time - 1, d_h, d_c, cells.read(time), _array(recurrent.dtype, time, [batch, 4 * units]))
     _, d_h, d_c, _, d_z = tf.while_loop(lambda t, *_: t >= 0, body, state, maximum_iterations=time)
     return d_z.stack(), d_h, d_c
