@@ -10,7 +10,9 @@ from kzoo.errors import RequestError, nearest
 from kzoo.tasks import update_rules
 
 
-def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> keras.optimizers.Optimizer:
+def build(
+    settings: recipes.Train, steps_per_epoch: int, dtype_policy: str, *, fused: bool = False
+) -> keras.optimizers.Optimizer:
     """Build the optimiser with its schedule, clipping and averaging.
 
     Args:
@@ -18,12 +20,15 @@ def build(settings: recipes.Train, steps_per_epoch: int, dtype_policy: str) -> k
         steps_per_epoch: Turns the schedule's epochs into steps.
         dtype_policy: Under ``mixed_float16`` the optimiser is wrapped to scale the loss; Keras does that by itself only
             for a global policy.
+        fused: Whether Adam may be computed by TensorFlow's kernel, which rounds a little differently.
 
     Raises:
         RequestError: Keras has no such optimiser, or it has no such argument.
     """
     wanted = settings.optimizer
     kind = _kind(wanted.name)
+    if fused and kind is keras.optimizers.Adam and keras.backend.backend() == "tensorflow":
+        kind = update_rules.FusedAdam
     apart = {"name", "learning_rate", "decay_excludes", "multipliers", "arguments"}
     given = wanted.model_dump(exclude=apart, exclude_none=True)
     given |= wanted.arguments

@@ -52,6 +52,7 @@ class Training:
             self.settings,
             max(1, self.epoch_steps // self.burst * self.settings.gradient_steps),
             recipe.arguments.get("dtype_policy", "float32"),
+            fused=True,
         )
         self.learner = Learner(online, target, optimizer, self.settings)
         self.lanes = environments.Lanes(
