@@ -7,6 +7,7 @@ replaced by what was measured; runs that are finished already (--out holds them)
 """
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
@@ -83,7 +84,7 @@ def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[
                 "mean": round(statistics.mean(values), 5),
                 "std": round(statistics.stdev(values), 5) if len(values) > 1 else None,
                 "values": [round(v, 5) for v in values],
-                **common,
+                **copy.deepcopy(common),  # YAML would write what is the same object as an alias
             }
         )
     return found
