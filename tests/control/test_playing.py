@@ -13,10 +13,15 @@ from kzoo.tasks.control import playing
 from kzoo.tasks.control.settings import Data
 
 
-def film(path, env, shape, actions, episodes=1):
-    """Record a policy that always acts alike."""
+def stubborn(shape, actions):
+    """A policy that always acts alike."""
     model = kzoo.build("dqn_mlp", observation_shape=shape, num_actions=actions, hidden=(4,))
     model.get_layer("q_values").set_weights([np.zeros((4, actions)), np.arange(actions) == 1])
+    return model
+
+
+def film(path, env, shape, actions, episodes=1):
+    model = stubborn(shape, actions)
     return playing.play(model, Data(env=env), episodes=episodes, video=path, render=None, seed=0)
 
 
@@ -51,3 +56,11 @@ def test_without_that_program_it_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(kzoo.RequestError, match=r"x\.mp4 needs the program ffmpeg: .*pip install 'kzoo\[video\]'"):
         film(tmp_path / "x.mp4", "CartPole-v1", (4,), 2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a screen has no name")
+def test_without_a_screen_it_is_one_sentence(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(kzoo.RequestError, match="no screen to render on: .*--video"):
+        playing.play(stubborn((4,), 2), Data(env="CartPole-v1"), episodes=1, video=None, render="human", seed=0)
