@@ -28,6 +28,7 @@ SMALL = {
     "train.episodes": 3,
     "train.test_episodes": 5,
     "train.prioritised": {},
+    "train.ema": 0.9,
     "train.double": True,
 }
 

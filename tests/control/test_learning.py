@@ -121,6 +121,21 @@ def test_polyak_averaging_mixes_the_online_network_in():
         np.testing.assert_allclose(target, 0.75 * old + 0.25 * np.array(online), rtol=1e-5, atol=1e-7)
 
 
+def test_averages_are_judged_and_then_put_aside():
+    one, seen = learner(ema=0.75), []
+    with one.averaged() as model:
+        assert model is one.online and np.abs(model.get_weights()[0]).max() > 0, "before the first step there are none"
+    for step in range(3):
+        one.learn(batches(1), step)
+        seen.append(one.online.get_weights())
+    with one.averaged() as model:
+        averages = model.get_weights()
+    for average, first, second, third, now in zip(averages, *seen, one.online.get_weights(), strict=True):
+        expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
+        np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(now, third)
+
+
 @pytest.mark.parametrize(
     ("settings", "at", "level"),
     [

@@ -1,11 +1,14 @@
 """Gradient steps on transitions from the replay memory, several in one compiled call."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo.tasks import update_rules
 from kzoo.tasks.control import acting
 from kzoo.tasks.control.replay import Batch
 from kzoo.tasks.control.settings import Munchausen, Train
@@ -79,6 +82,20 @@ class Learner:
     def variables(self) -> list:
         """All that a checkpoint keeps of both networks."""
         return [*self.online.variables, *self.target.variables]
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[keras.Model]:
+        """Give the online network with its weights' moving averages, where the optimiser keeps any; then undo it."""
+        averages = update_rules.averages(self.optimizer) if int(self.optimizer.iterations) else None
+        if averages is None:
+            yield self.online
+            return
+        own = [np.array(v) for v in self.online.trainable_variables]
+        try:
+            _assign(self.online.trainable_variables, averages)
+            yield self.online
+        finally:
+            _assign(self.online.trainable_variables, own)
 
     def learn(self, batches: Batch, updates: int) -> tuple:
         """Take a gradient step on each of several batches.
@@ -170,15 +187,14 @@ class Learner:
 
     def _follow(self, updates) -> None:
         """Let the target network follow the online one."""
-        pairs = list(zip(self.target.variables, self.online.variables, strict=True))
+        target, online = self.target.variables, self.online.variables
         rate, every = self.settings.target_rate, self.settings.target_every
         if rate is not None:
-            for target, online in pairs:
-                target.assign(target + rate * (online - target))
+            _assign(target, [t + rate * (o - t) for t, o in zip(target, online, strict=True)])
         else:
-            tf.cond(updates % every == 0, lambda: _copy(pairs), lambda: None)
+            tf.cond(updates % every == 0, lambda: _assign(target, online), lambda: None)
 
 
-def _copy(pairs: list) -> None:
-    for target, online in pairs:
-        target.assign(online)
+def _assign(variables: list, values: list) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
