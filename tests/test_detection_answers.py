@@ -1,6 +1,7 @@
 """A trained detector's boxes on pictures, by command, in Python and from the exported artefact."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,62 @@ def test_pictures_of_any_size_and_form_are_answered_alike(small_detector, pictur
     assert (large["height"], large["width"]) == (240, 800)
 
 
+def test_detections_are_written_as_coco_results_and_kitti_labels(small_detector, picture, tmp_path, command):
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        folder.mkdir()
+        (folder / "000017.png").write_bytes(picture.read_bytes())
+    sets = ["--score", 0.01, "--limit", 3, "--formats", "coco,kitti", "--out", tmp_path / "out", "--json"]
+    done = command("predict", small_detector.path, *folders, *sets)
+    assert done.code == 0, done.err
+    answers = json.loads(done.out)
+    rows = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [r["image_id"] for r in rows] == [17, 17, 17, "000017-2", "000017-2", "000017-2"]
+    thing = answers[0]["objects"][0]
+    x1, y1, x2, y2 = thing["box"]
+    assert rows[0]["category_id"] == 1 + ["Car", "Pedestrian"].index(thing["label"])
+    np.testing.assert_allclose(rows[0]["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=0.01)
+    lines = (tmp_path / "out" / "labels" / "000017.txt").read_text().splitlines()
+    first = lines[0].split()
+    assert len(lines) == 3 and len(first) == 16 and first[0] == thing["label"]
+    np.testing.assert_allclose([float(v) for v in first[4:8]], thing["box"], atol=0.01)
+    assert float(first[15]) == pytest.approx(thing["score"], abs=1e-4)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["detections.json", "labels"]
+
+
+def test_a_video_is_answered_frame_by_frame_and_drawn_as_a_video(small_detector, tmp_path):
+    imageio = pytest.importorskip("imageio.v3")
+    pytest.importorskip("imageio_ffmpeg")
+    from kzoo.data.detection import scenes
+
+    frames = np.stack([scenes.draw((9, n))[0] for n in (0, 1, 1)] * 4)
+    imageio.imwrite(tmp_path / "drive.mp4", frames, plugin="FFMPEG", fps=7, macro_block_size=1)
+    found = kzoo.predict(
+        small_detector, tmp_path / "drive.mp4", score=0.01, limit=2, out=tmp_path / "out", formats="pictures,kitti"
+    )
+    assert [a["frame"] for a in found] == list(range(12)) and {len(a["objects"]) for a in found} == {2}
+    assert {a["picture"] for a in found} == {str(tmp_path / "out" / "drive.mp4")}
+    drawn = imageio.imread(tmp_path / "out" / "drive.mp4", plugin="FFMPEG")
+    assert drawn.shape == (12, 360, 1200, 3)
+    assert imageio.immeta(tmp_path / "out" / "drive.mp4", plugin="FFMPEG")["fps"] == 7
+    assert (tmp_path / "out" / "labels" / "drive_000011.txt").is_file()
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(kzoo.RequestError, match=r"bad\.mp4 is no readable video"):
+        kzoo.predict(small_detector, tmp_path / "bad.mp4")
+
+
+def test_a_video_without_the_extra_says_what_to_install(small_detector, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio", None)
+    (tmp_path / "drive.mp4").write_bytes(b"")
+    with pytest.raises(kzoo.RequestError, match=r"drive\.mp4 is a video, .* pip install kzoo\[video\]"):
+        kzoo.predict(small_detector, tmp_path / "drive.mp4")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"formats": "coco"}, "takes out, the folder"),
+        ({"formats": "coc", "out": "."}, "no format 'coc' of detections; did you mean 'coco'"),
         ({"score": 1.0}, "score is 1.0"),
         ({"overlap": 0.0}, "overlap is 0.0"),
         ({"limit": 0}, "limit is 0"),
