@@ -15,6 +15,7 @@ from kzoo.errors import RequestError
 from kzoo.tasks import base
 from kzoo.tasks.detection import writing
 from kzoo.tasks.detection.detections import Detections, finish, in_pixels, of_batch
+from kzoo.tasks.detection.folding import folded
 
 BATCH = 8
 SCORE = 0.5  # least probability of what is shown, unless asked for otherwise
@@ -27,6 +28,7 @@ class Answers(base.Answers):
         super().__init__(card)
         self.labels, self.how, self.detect = card["labels"], card["preprocessing"], card["detect"]
         self.size, self.channels = tuple(self.how["image_size"]), self.how["channels"]
+        self._traced = None
 
     def answer(
         self,
@@ -63,12 +65,7 @@ class Answers(base.Answers):
         if formats is not None and out is None:
             raise RequestError("formats says what is written, and takes out, the folder to write to")
         formats = writing.chosen(formats or "pictures")
-        how = {"score": score, "overlap": overlap or self.detect["overlap"], "limit": limit or self.detect["limit"]}
-
-        @tf.function(reduce_retracing=True)
-        def network(images):
-            return finish(model(images, training=False), model.default_boxes, **how)
-
+        network = self._network(model, score, overlap or self.detect["overlap"], limit or self.detect["limit"])
         answers, pictures = [], self._pictures(inputs)
         with writing.Writer(Path(out), formats, self.labels) if out is not None else contextlib.nullcontext() as writer:
             while chunk := list(itertools.islice(pictures, BATCH)):
@@ -79,6 +76,19 @@ class Answers(base.Answers):
                     if writer is not None:
                         writer.add(answers[-1], pixels)
         return answers
+
+    def _network(self, model, score: float, overlap: float, limit: int):
+        """From images to detections as a graph, which is made once for a model and its options."""
+        if self._traced is None or self._traced[0] is not model or self._traced[1] != (score, overlap, limit):
+            network = folded(model, self.card["model"], self.card["arguments"])
+
+            @tf.function(reduce_retracing=True)
+            def graph(images):
+                outputs = network(images, training=False)
+                return finish(outputs, network.default_boxes, score=score, overlap=overlap, limit=limit)
+
+            self._traced = (model, (score, overlap, limit), graph)
+        return self._traced[2]
 
     def table(self, answers: list[dict[str, Any]]) -> list[list[str]]:
         """A row for each object, with its picture, label, score and box; a picture without any has one too."""
