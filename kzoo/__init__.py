@@ -24,6 +24,7 @@ _HOMES = {
     "explain": "kzoo.evaluate",
     "export": "kzoo.export",
     "features": "kzoo.build",
+    "generate": "kzoo.generate",
     "info": "kzoo.registry",
     "inspect": "kzoo.survey",
     "list_models": "kzoo.registry",
@@ -36,7 +37,9 @@ _HOMES = {
     "register": "kzoo.registry",
     "report": "kzoo.report",
     "resume": "kzoo.train",
+    "score": "kzoo.score",
     "search": "kzoo.search",
+    "stream": "kzoo.generate",
     "train": "kzoo.train",
     "verify": "kzoo.export",
 }

@@ -133,15 +133,25 @@ def _example(model, batch_size: int) -> list[np.ndarray]:
     return [one(t) for t in model.inputs]
 
 
+def _given(model, inputs: list):
+    """Inputs in the form that the model takes them in."""
+    if isinstance(model.input, dict):
+        return {t.name: value for t, value in zip(model.inputs, inputs, strict=True)}
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
 def _training_step(keras, model, jit_compile: bool):
     """One step of Keras's own training loop, towards zero."""
-    outputs = keras.tree.flatten(model.outputs)
-    losses = ["mse"] * len(outputs) if len(outputs) > 1 else "mse"
+    named = isinstance(model.output, dict)
+    outputs = model.output if named else dict(enumerate(keras.tree.flatten(model.outputs)))
+    outputs = {k: o for k, o in outputs.items() if "float" in str(o.dtype)}
+    losses = dict.fromkeys(outputs, "mse") if named else ["mse"] * len(outputs) if len(outputs) > 1 else "mse"
     model.compile(keras.optimizers.SGD(1e-6), losses, jit_compile=jit_compile)
 
     def call(inputs):
-        zeros = [np.zeros((len(inputs[0]), *(d or 64 for d in o.shape[1:])), "float32") for o in outputs]
-        return model.train_on_batch(inputs[0] if len(inputs) == 1 else inputs, zeros if len(zeros) > 1 else zeros[0])
+        zeros = {k: np.zeros((len(inputs[0]), *(d or 64 for d in o.shape[1:])), "float32") for k, o in outputs.items()}
+        targets = zeros if named else list(zeros.values()) if len(zeros) > 1 else zeros[0]
+        return model.train_on_batch(_given(model, inputs), targets)
 
     return call
 
@@ -158,7 +168,7 @@ def _compiled(keras, model, jit_compile: bool):
         forward = model.predict_on_batch
 
     def call(inputs):
-        outputs = forward(inputs[0] if len(inputs) == 1 else inputs)
+        outputs = forward(_given(model, inputs))
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
     return call
@@ -187,7 +197,7 @@ def _flops(keras, model) -> int | None:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     specs = [tf.TensorSpec([1, *(d or 64 for d in t.shape[1:])], t.dtype) for t in model.inputs]
-    function = tf.function(lambda *inputs: model(inputs[0] if len(inputs) == 1 else list(inputs), training=False))
+    function = tf.function(lambda *inputs: model(_given(model, list(inputs)), training=False))
     graph = convert_variables_to_constants_v2(function.get_concrete_function(*specs)).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
     options = options.with_empty_output().build()

@@ -75,6 +75,25 @@ def _new(name: str, arguments: dict):
         raise RequestError(f"{name}: {error}") from error
 
 
+def portable(model):
+    """The same network, with the same weights, of Keras's own layers, so that its file needs nothing of the zoo.
+
+    A layer of the zoo that does what one of Keras's does has a method ``stock`` that makes that one. Models without
+    such layers are returned as they are.
+    """
+    import keras
+
+    if not any(hasattr(layer, "stock") for layer in model.layers):
+        return model
+
+    def clone(layer):
+        return layer.stock() if hasattr(layer, "stock") else layer.__class__.from_config(layer.get_config())
+
+    twin = keras.models.clone_model(model, clone_function=clone)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
 def features(model):
     """The feature maps at the end of each stage of a convolutional model of the zoo, for transfer.
 

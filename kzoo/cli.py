@@ -154,7 +154,7 @@ def train(
         _print_json({"run": str(run.path), **(summary or {"finished": None})})
         return
     print(f"run  {run.path}")
-    for part in ("training", "test"):
+    for part in ("training", "validation", "test"):
         figures = (summary or {}).get(part) or {}
         if figures:
             print(f"{part}  " + "  ".join(f"{k} {_figure(v)}" for k, v in figures.items()))
@@ -163,15 +163,21 @@ def train(
 @app.command()
 def evaluate(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    split: Annotated[str | None, typer.Option(help="test (the default), validation or train.")] = None,
+    text: Annotated[str | None, typer.Option(help="Judge this text file instead, with a language model.")] = None,
+    html: Annotated[Path | None, typer.Option(help="With --text: a page that colours its characters by cost.")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="Episodes to play, for control.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Judge a run on a part of its data; pictures go into the run's folder."""
+    if text is not None or html is not None:
+        _score(run, split, text, html, as_json)
+        return
     from kzoo.evaluate import evaluate as judge
 
+    split = split or "test"
     figures = judge(run, split=split, **_given(episodes=episodes))
     if as_json:
         _print_json(figures)
@@ -244,6 +250,47 @@ def explain(
     else:
         rows = [[a["input"], a["label"], f"{a['probability']:.4f}", a["picture"]] for a in answers]
         _print_table(["input", "label", "probability", "picture"], rows)
+
+
+@app.command()
+def generate(
+    run: RunFolder,
+    prompt: Annotated[str, typer.Option(help="What to continue; FILE:PATH reads it from a file.")] = "",
+    length: Annotated[int, typer.Option(help="Tokens to write.")] = 500,
+    temperature: Annotated[float, typer.Option(help="0 always takes the most probable token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Choose among this many tokens; 0 for all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Choose among the most probable that have this share together.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Least share of the most probable token's probability.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes repeated tokens less likely.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Fixes the texts; drawn and said by default.")] = None,
+    num: Annotated[int, typer.Option(help="How many texts.")] = 1,
+    unknown: Annotated[str, typer.Option(help="Unknown characters of the prompt: error, skip or keep.")] = "error",
+    stream: Annotated[bool, typer.Option("--stream", help="Print the text as it is written.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write text with a trained language model."""
+    from kzoo.generate import generate as write
+    from kzoo.generate import stream as write_on
+
+    if stream and (as_json or num != 1):
+        raise RequestError("--stream prints one text as it is written; it takes neither --num nor --json")
+    choice = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    how = {"length": length, "seed": seed, "unknown": unknown, "repetition_penalty": repetition_penalty, **choice}
+    prompt = _prompt(prompt)
+    if stream:
+        pieces = write_on(run, prompt, **how)
+        print(prompt, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+        return
+    texts = write(run, prompt, num=num, **how)
+    if as_json:
+        _print_json(texts)
+    else:
+        print("\n---\n".join(texts))
 
 
 @app.command()
@@ -431,6 +478,32 @@ def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet 
         _print_json({"report": str(path)})
     else:
         print(path)
+
+
+def _score(run: Path, split: str | None, text: str | None, html: Path | None, as_json: bool) -> None:
+    """``kzoo evaluate RUN --text FILE``."""
+    if text is None or split is not None:
+        raise RequestError("--html belongs to --text, and --text judges that file instead of a --split")
+    from kzoo.score import score
+
+    figures = score(run, text, html=html)
+    if as_json:
+        _print_json(figures)
+        return
+    _print_table(["figure", text], [[k, _figure(v)] for k, v in figures.items()])
+    if html is not None:
+        print(f"written to {html}")
+
+
+def _prompt(given: str) -> str:
+    """A prompt as it is, or what a file holds."""
+    if not given.startswith("FILE:"):
+        return given
+    path = Path(given.removeprefix("FILE:"))
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"--prompt {given}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -74,9 +74,10 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
 
     Args:
         run: A run or its folder.
-        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays.
-        **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit``,
-            ``out``, a folder for pictures with boxes, and ``formats`` of what is written there.
+        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays; detection
+            takes videos too. For a language model: a prompt or several.
+        **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit``, ``out``,
+            a folder for pictures with boxes, and ``formats`` of what is written there.
 
     Returns:
         One answer for each input, in order.
@@ -85,13 +86,24 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
         RequestError: An input is missing or unreadable, the run has no weights, or its task has no such option.
     """
     run = run if isinstance(run, Run) else Run(run)
-    inputs = expand(inputs)
+    if run.recipe.reads_files:
+        inputs = expand(inputs)
+    elif isinstance(inputs, str):
+        inputs = [inputs]
     model, answers = open_run(run)
-    known = [n for n, p in inspect.signature(answers.answer).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    _check_options(answers.answer, options, f"{run.card['task']} has no option {{name!r}} of predict")
+    return answers.answer(model, inputs, **options)
+
+
+def _check_options(function, options: dict[str, Any], problem: str) -> None:
+    """Refuse options that a task's function does not take; one that takes any checks them itself."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
-            raise RequestError(f"{run.card['task']} has no option {name!r} of predict{nearest(name, known)}")
-    return answers.answer(model, inputs, **options)
+            raise RequestError(problem.format(name=name) + nearest(name, known))
 
 
 def tabulate(run: Run | str | Path, answers: list[dict[str, Any]]) -> list[list[str]]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from kzoo import console, runtimes
-from kzoo.build import rebuild
+from kzoo.build import portable, rebuild
 from kzoo.comparison import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, compare
 from kzoo.errors import RequestError, WorkError, nearest
 from kzoo.quiet import import_keras
@@ -254,9 +254,9 @@ def _save(name: str, model, signatures: dict, path: Path) -> None:
         model.save_weights(path)
     elif name == "h5":
         # With its optimiser a legacy file could be loaded but not trained further, so it is written without.
-        model.save(path, include_optimizer=False)
+        portable(model).save(path, include_optimizer=False)
     else:
-        model.save(path)
+        portable(model).save(path)
 
 
 def _save_signatures(signatures: dict, path: Path) -> None:

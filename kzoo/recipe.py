@@ -13,7 +13,7 @@ import re
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -227,6 +227,9 @@ class Search(Settings):
     objective: str = Field("", description="figure to improve; default: the task's own")
     direction: Literal["max", "min", ""] = Field("", description="default: by the objective's name")
     seed: NonNegativeInt = 0
+    seeds: PositiveInt = Field(
+        1, description="trainings of each trial, over seeds from train.seed up; the median of their scores counts"
+    )
     min_epochs: PositiveInt = Field(2, description="epochs of the first rung of hyperband")
     factor: Annotated[int, Field(ge=2)] = Field(3, description="hyperband keeps one trial of this many at each rung")
     space: dict[str, SearchParameter] = {}
@@ -259,6 +262,8 @@ class Recipe(Settings):
     search: Search = Search()
     export: Export = Export()
     results: tuple[dict[str, Any], ...] = ()
+    # Whether what the trained model answers comes from files, or is given as it is.
+    reads_files: ClassVar[bool] = True
     _name: str = pydantic.PrivateAttr("")
 
     @property

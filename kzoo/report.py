@@ -35,7 +35,7 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
         raise RequestError(f"{run.path} has no finished epoch to report")
     summary = run.summary or {}
     parts = [f"<h1>{html.escape(run.recipe.model)} <small>{html.escape(run.origin.get('recipe', ''))}</small></h1>"]
-    parts += [_table(title, summary.get(title) or {}) for title in ("training", "test")]
+    parts += [_table(title, summary.get(title) or {}) for title in ("training", "validation", "test")]
     parts.append("<h2>curves</h2>" + _image(_curves(rows)))
     for folder in sorted((run.path / "evaluation").glob("*")):
         parts += [

@@ -204,21 +204,32 @@ class _Study:
 
     def _try(self, proposal) -> dict:
         """Train one trial and judge it: status, score, epochs, seconds, and the reason of a failure."""
-        began, score, epochs = time.monotonic(), None, 0
-        folder = self._trial(proposal.number)
+        began, score, epochs, reason = time.monotonic(), None, 0, ""
         try:
             recipe = self.recipe.override(proposal.values)
         except RequestError as error:
             reason = str(error)
         else:
-            if proposal.parent is not None:
-                process.inherit(self._trial(proposal.parent) / "run", folder / "run")
-            reason = process.train(folder, recipe, proposal.until)
-        if not reason:
-            score, epochs, reason = self._judge(Run(folder / "run"))
+            scores = []
+            for number in range(self.recipe.search.seeds):
+                seeded = recipe.override({"train.seed": recipe.train.seed + number}) if number else recipe
+                score, epochs, reason = self._train(proposal, seeded)
+                if reason:
+                    break
+                scores.append(score)
+            score = None if reason else statistics.median(scores)
         status = "failed" if reason else "completed"
         seconds = round(time.monotonic() - began, 1)
         return {"status": status, "score": score, "epochs": epochs, "seconds": seconds, "reason": reason}
+
+    def _train(self, proposal, recipe: recipes.Recipe) -> tuple[float | None, int, str]:
+        """Train one of a trial's seeds: its score, number of epochs, and the reason of a failure."""
+        folder = self._folder(proposal.number, recipe.train.seed)
+        if proposal.parent is not None:
+            process.inherit(self._folder(proposal.parent, recipe.train.seed) / "run", folder / "run")
+        # A seed that was finished before a kill is only judged again.
+        reason = process.train(folder, recipe, proposal.until)
+        return (None, 0, reason) if reason else self._judge(Run(folder / "run"))
 
     def _judge(self, run: Run) -> tuple[float | None, int, str]:
         """Best value of the objective, number of epochs, and what is wrong with it."""
@@ -232,8 +243,10 @@ class _Study:
             return None, len(rows), f"{self.objective} is not a finite number"
         return (max if self.direction == "max" else min)(values), len(rows), ""
 
-    def _trial(self, number: int) -> Path:
-        return self.folder / "trials" / f"{number:04d}"
+    def _folder(self, number: int, seed: int) -> Path:
+        """Folder of a trial; of each of its seeds where it has several."""
+        trial = self.folder / "trials" / f"{number:04d}"
+        return trial if self.recipe.search.seeds == 1 else trial / f"s{seed}"
 
     def _say(self, number: int) -> None:
         """One line on a trial that has ended."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.allocator import keep_freed_memory
-from kzoo.build import is_tag, with_arguments_of
+from kzoo.build import is_tag, portable, with_arguments_of
 from kzoo.errors import RequestError
 from kzoo.evaluate import evaluate_opened
 from kzoo.quiet import import_keras
@@ -111,11 +111,12 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None, *, fresh: bool = T
 
 
 def _finish(run: Run, task, model, figures: dict) -> None:
-    """Write what a finished run has: the plain model, the figures, and the test part's figures where there is one."""
+    """Write what a finished run has: the plain model, and the figures, also of the test or else the validation part."""
     plain = _plain(task, model)
     with atomic(run.path / "model.keras") as temporary:
-        plain.save(temporary)
-    found = evaluate_opened(run, task, plain, "test") if "test" in task.splits else None
+        portable(plain).save(temporary)
+    part = next((p for p in ("test", "validation") if p in task.splits), None)
+    found = evaluate_opened(run, task, plain, part) if part else None
     headline = {k: v for k, v in found.items() if isinstance(v, int | float)} if found else None
     for note in task.notes():
         console.say(note)
@@ -127,7 +128,8 @@ def _finish(run: Run, task, model, figures: dict) -> None:
             "recipe_digest": task.recipe.digest(),
             "seed": task.recipe.train.seed,
             "training": figures,
-            "test": headline,
+            "validation": headline if part == "validation" else None,
+            "test": headline if part == "test" else None,
             "notes": task.notes(),
             "finished": now(),
             "environment": environment(),

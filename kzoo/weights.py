@@ -13,6 +13,7 @@ import json
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ _DOCUMENT = "document"
 _MOST_DOCUMENT = 1 << 24  # bytes
 
 
-def save_checkpoint(path: Path, model, document: dict, optimizer=None) -> None:
+def save_checkpoint(path: Path, model, document: dict, optimizer=None, carried: Sequence = ()) -> None:
     """Write a checkpoint atomically.
 
     Args:
@@ -33,22 +34,25 @@ def save_checkpoint(path: Path, model, document: dict, optimizer=None) -> None:
         model: The model whose variables are kept.
         document: JSON values that travel with the arrays.
         optimizer: Its variables are kept too, if it is given.
+        carried: Further variables that a training goes on from, such as a recurrent network's state.
     """
     arrays = _values("model", model.variables)
     if optimizer is not None:
         arrays |= _values("optimizer", optimizer.variables)
+    arrays |= _values("carried", carried)
     arrays[_DOCUMENT] = np.frombuffer(json.dumps(document).encode(), np.uint8)
     with atomic(path) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **arrays)
 
 
-def load_checkpoint(path: Path, model, optimizer=None, *, spare: tuple = ()) -> dict:
+def load_checkpoint(path: Path, model, optimizer=None, *, carried: Sequence = (), spare: tuple = ()) -> dict:
     """Restore a checkpoint into a model of the same network.
 
     Args:
         path: A file that `save_checkpoint` wrote.
         model: The built model.
         optimizer: A built optimiser, whose variables are restored too if it is given.
+        carried: What `save_checkpoint` was given as such.
         spare: Variables that keep their values where the file's have another shape.
 
     Returns:
@@ -59,6 +63,7 @@ def load_checkpoint(path: Path, model, optimizer=None, *, spare: tuple = ()) -> 
     """
     wanted = [("model", v) for v in model.variables]
     wanted += [("optimizer", v) for v in optimizer.variables] if optimizer is not None else []
+    wanted += [("carried", v) for v in carried]
     try:
         with zipfile.ZipFile(path) as archive:
             stored = archive.namelist()

@@ -72,8 +72,10 @@ class Conformance:
         assert np.isfinite(float(loss))
         weights = model.trainable_variables
         for weight, gradient in zip(weights, tape.gradient(loss, [w.value for w in weights]), strict=True):
-            assert gradient is not None and np.isfinite(gradient).all(), weight.path
-            assert np.abs(gradient).max() > 0, weight.path
+            assert gradient is not None, weight.path
+            # An embedding's gradient comes as the rows that were looked up.
+            gradient = np.array(tf.convert_to_tensor(gradient))
+            assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, weight.path
 
     def test_overfits_one_batch(self):
         model = self.build()
@@ -96,7 +98,7 @@ class Conformance:
     def test_outputs_and_weights_stay_float32_under_mixed_precision(self, policy):
         model = self.build(dtype_policy=policy)
         outputs = model(self.task.batch(model)[0])
-        assert all(o.dtype == tf.float32 for o in tf.nest.flatten(outputs))
+        assert all(o.dtype == tf.float32 for o in tf.nest.flatten(outputs) if not o.dtype.is_integer)
         assert {v.dtype for v in model.trainable_variables} == {"float32"}
         assert any(layer.compute_dtype == policy.removeprefix("mixed_") for layer in model.layers)
         assert keras.config.dtype_policy().name == "float32", "the global policy is left as it was"

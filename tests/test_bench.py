@@ -56,3 +56,9 @@ def test_all_precisions_and_training_steps_make_one_table(command):
     assert rows == [(p, mode, 2) for p in policies for mode in ("inference", "training")]
     done = command("bench", "cnn_classifier", "--precision", "float16")
     assert done.code == 2 and "no precision 'float16'" in done.err and "'mixed_float16'" in done.err
+
+
+@pytest.mark.parametrize("arguments", [{"units": 8, "embedding": 4}, {"units": 8, "embedding": 4, "cell": "gru"}])
+def test_networks_with_named_ends(arguments):
+    found = kzoo.bench("lstm_textgen", batch_sizes=(2,), seconds=0.01, training=True, **arguments)
+    assert [t.mode for t in found.timings] == ["inference", "training"] and found.flops > 0

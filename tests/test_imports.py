@@ -10,7 +10,7 @@ import pytest
 import kzoo
 
 PACKAGE = Path(kzoo.__file__).parent
-VERBS = {"train", "evaluate", "play", "search", "export", "bench", "report", "survey"}
+VERBS = {"train", "evaluate", "generate", "play", "score", "search", "export", "bench", "report", "survey"}
 FOUNDATION = {
     "errors",
     "_version",

@@ -289,6 +289,16 @@ def test_hyperbands_first_rung_has_min_epochs(tmp_path, trainer):
     assert min(c["until"] for c in trainer.calls) == 3  # 9, 3, and 1 would be below
 
 
+def test_several_seeds_of_a_trial_count_by_their_median(tmp_path, trainer):
+    winner = kzoo.search(parent(seeds=3, max_trials=2), out=tmp_path)
+    first = tmp_path / "trials" / "0001"
+    assert [p.name for p in sorted(first.iterdir())] == ["s0", "s1", "s2"]
+    each = [max(float(r["val_accuracy"]) for r in Run(first / f"s{n}" / "run").metrics()) for n in range(3)]
+    told = next(e["score"] for e in journal(tmp_path) if e["event"] == "end" and e["trial"] == 1)
+    assert told == sorted(each)[1] and len(set(each)) == 3
+    assert winner.train.seed == 0 and len(trainer.calls) == 6
+
+
 def test_an_objective_may_go_down(tmp_path, trainer):
     winner = kzoo.search(parent(direction="min"), out=tmp_path / "s")
     worst = min(table(tmp_path / "s"), key=lambda r: float(r["score"]))

@@ -26,3 +26,10 @@ def save(name: str, figures: dict) -> None:
 def load() -> dict[str, dict]:
     """All records by name."""
     return {p.stem: json.loads(p.read_text("utf-8")) for p in sorted(FOLDER.glob("*.json"))}
+
+
+def shown(metric: str, value: float) -> str:
+    """A figure as people read it: shares such as an accuracy in per cent, returns, losses and bits as they are."""
+    if "return" in metric:
+        return f"{value:.1f}"
+    return f"{value:.2%}" if "accuracy" in metric or "f1" in metric else f"{value:.4f}"

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from measurements import shown
+
 from kzoo import configs, recipe
 from kzoo.run import Run
 
@@ -23,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a shipped recipe, such as cnn_classifier/digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--metric", default="accuracy", help="figure of the test part")
+    parser.add_argument("--metric", default="accuracy", help="figure of the test part, or else of the validation part")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="where the runs go")
     parser.add_argument("--write", action="store_true", help="record the result in the recipe's file")
     given = parser.parse_args()
@@ -53,10 +55,11 @@ def train(name: str, seed: int, out: Path) -> tuple[Run, float]:
 
 def summarize(name: str, metric: str, seeds: list[int], runs: list[tuple[Run, float]]) -> dict:
     """The record of a result: what was measured, how, on what, when."""
-    values = [run.summary["test"][metric] for run, _ in runs]
+    part = "test" if runs[0][0].summary["test"] else "validation"
+    values = [run.summary[part][metric] for run, _ in runs]
     machine = runs[-1][0].summary["environment"]
     return {
-        "metric": f"test {metric}",
+        "metric": f"{part} {metric}",
         "mean": round(statistics.mean(values), 5),
         "std": round(statistics.stdev(values), 5) if len(values) > 1 else None,
         "values": [round(v, 5) for v in values],
@@ -65,7 +68,8 @@ def summarize(name: str, metric: str, seeds: list[int], runs: list[tuple[Run, fl
         "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "date": runs[-1][0].summary["finished"][:10],
-        "command": f"python tools/reproduce.py {name} --seeds {' '.join(map(str, seeds))}",
+        "command": f"python tools/reproduce.py {name} --seeds {' '.join(map(str, seeds))}"
+        + (f" --metric {metric}" if metric != "accuracy" else ""),
         "digest": recipe.load(name).digest()[:16],
     }
 
@@ -76,11 +80,11 @@ def record(name: str, result: dict) -> None:
     body = path.read_text("utf-8").partition("\nresults:")[0].rstrip("\n")
     if body.startswith("# kzoo train "):
         body = body.partition("\n")[2]
-    spread = f" +- {result['std']:.2%}" if result["std"] is not None else ""
+    spread = f" +- {shown(result['metric'], result['std'])}" if result["std"] is not None else ""
     count = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
     line = (
         f"# kzoo train {name}: {result['minutes']:.1f} minutes on {result['hardware']}, "
-        f"{result['metric']} {result['mean']:.2%}{spread}, {count}, {result['date']}"
+        f"{result['metric']} {shown(result['metric'], result['mean'])}{spread}, {count}, {result['date']}"
     )
     path.write_text(f"{line}\n{body}\n{configs.dump({'results': [result]})}", "utf-8")
     recipe.load(name)

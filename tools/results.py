@@ -7,7 +7,7 @@ python tools/results.py --check  fails where it is not what would be written
 import sys
 from pathlib import Path
 
-from measurements import load
+from measurements import load, shown
 
 import kzoo
 
@@ -40,9 +40,10 @@ def recipes() -> list[str]:
     for name in kzoo.list_recipes():
         recipe = kzoo.load_recipe(name)
         for r in recipe.results:
-            spread = "" if r["std"] is None else f"{r['std']:.2%}"
-            each = ", ".join(f"{v:.2%}" for v in r["values"])
-            cells = [f"`{name}`", r["metric"], f"{r['mean']:.2%}", spread, each, r["minutes"], r["hardware"], r["date"]]
+            mean, *each = (shown(r["metric"], v) for v in (r["mean"], *r["values"]))
+            spread = "" if r["std"] is None else shown(r["metric"], r["std"])
+            each = ", ".join(each)
+            cells = [f"`{name}`", r["metric"], mean, spread, each, r["minutes"], r["hardware"], r["date"]]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
             notes += [NOTES[recipe.data.source]] if recipe.data.source in NOTES else []
             commands.append(f"    {r['command']}")

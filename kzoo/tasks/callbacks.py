@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 import keras
 
@@ -117,9 +118,9 @@ class Judged(keras.callbacks.Callback):
 class Checkpoints(keras.callbacks.Callback):
     """Writes the resumable checkpoint and the epoch's row of figures; comes last among the callbacks."""
 
-    def __init__(self, run: Run, stateful: dict[str, object]):
+    def __init__(self, run: Run, stateful: dict[str, object], carried: Sequence = ()):
         super().__init__()
-        self.run, self.stateful, self.before = run, stateful, 0.0
+        self.run, self.stateful, self.carried, self.before = run, stateful, carried, 0.0
 
     def on_train_begin(self, logs=None):
         """Start the clock."""
@@ -138,7 +139,9 @@ class Checkpoints(keras.callbacks.Callback):
             "stopped": self.model.stop_training,
             "states": states,
         }
-        weights.save_checkpoint(self.run.checkpoint("last"), self.model, document, self.model.optimizer)
+        weights.save_checkpoint(
+            self.run.checkpoint("last"), self.model, document, self.model.optimizer, carried=self.carried
+        )
 
     def restore(self, model) -> int:
         """Restore the last checkpoint into a compiled model and the callbacks; drop rows of epochs that come again.
@@ -151,7 +154,7 @@ class Checkpoints(keras.callbacks.Callback):
         if not path.is_file():
             rows_path.unlink(missing_ok=True)
             return 0
-        document = weights.load_checkpoint(path, model, model.optimizer)
+        document = weights.load_checkpoint(path, model, model.optimizer, carried=self.carried)
         for name, part in self.stateful.items():
             part.state = document["states"][name]
         rows = self.run.metrics(before_epoch=document["epochs_done"])

@@ -1,6 +1,6 @@
 """Training by Keras's own `fit`, with checkpoints from which it goes on bit for bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kzoo import console
@@ -26,6 +26,8 @@ def fit(
     unit: str,
     dtype_policy: str,
     until: int | None = None,
+    carried: Sequence = (),
+    watching: Sequence = (),
 ) -> dict[str, Any] | None:
     """Train a model, from the run's last checkpoint if there is one.
 
@@ -33,7 +35,7 @@ def fit(
         model: Uncompiled; holds the chosen weights afterwards.
         run: Where checkpoints and figures go.
         settings: The recipe's ``train`` section.
-        loss: A Keras loss.
+        loss: A Keras loss; None where the model's own `train_step` has one.
         metrics: Keras metrics.
         monitor: The figure that chooses the best epoch; without validation data the last epoch is taken.
         training: Gives the dataset of (first step, number of steps).
@@ -45,6 +47,8 @@ def fit(
         unit: What an example is called beside the speed, such as "images".
         dtype_policy: The policy that the model was built under.
         until: Stop after this many epochs in all, to be gone on with later; the schedule stays that of the whole.
+        carried: Variables beside weights and optimiser that a resumed training needs, such as a recurrent state.
+        watching: Further callbacks; at the end of a validation they see the weights that were validated.
 
     Returns:
         Figures for ``summary.json``; None for a training that is to be gone on with.
@@ -67,7 +71,7 @@ def fit(
     if validation is not None or judge is not None:
         stop = settings.early_stopping
         best = callbacks.Best(run, monitor, averaging, stop.patience if stop else None, stop.min_delta if stop else 0.0)
-    checkpoints = callbacks.Checkpoints(run, {"best": best} if best else {})
+    checkpoints = callbacks.Checkpoints(run, {"best": best} if best else {}, carried)
     epochs_done = checkpoints.restore(model)
     epochs = min(until or settings.epochs, settings.epochs)
     if epochs_done < epochs and not checkpoints.stopped:
@@ -77,7 +81,8 @@ def fit(
         judged = callbacks.Judged(judge, averaging, progress) if judge else None
         board = callbacks.Board(run)
         dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
-        _make_variables(model, dataset)
+        if loss is not None:
+            _make_variables(model, dataset)
         model.fit(
             dataset,
             epochs=epochs,
@@ -88,6 +93,7 @@ def fit(
                 c
                 for c in (
                     callbacks.Thawing(thaw),
+                    *watching,
                     averaging,
                     judged,
                     progress,

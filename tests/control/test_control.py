@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.tasks.control import environments, figures
+from kzoo.tasks.control import environments, figures, training
 from kzoo.tasks.control.settings import Data
 
 SMALL = {
@@ -207,6 +207,25 @@ def test_lanes_come_back_to_the_middle_of_their_episodes(corridor):
     np.testing.assert_array_equal(one.observations, two.observations)
 
 
+class Whim(Corridor):
+    """One that does as it likes."""
+
+    def _seen(self):
+        return {"place": self.place, "noise": np.random.default_rng().uniform(-1, 1, 2).astype(np.float32)}
+
+
+def test_a_training_in_an_environment_that_does_not_repeat_goes_on_and_says_so(tmp_path, capsys):
+    gymnasium.register("Whim-v0", Whim)
+    try:
+        changed = {**SMALL, "data.env": "Whim-v0", "train.steps": 600, "train.prioritised": None}
+        recipe = kzoo.load_recipe("dqn_mlp/cartpole", changed)
+        kzoo.train(recipe, out=tmp_path / "run", until=1)
+        run = kzoo.resume(tmp_path / "run")
+    finally:
+        del gymnasium.registry["Whim-v0"]
+    assert "does not repeat an episode" in capsys.readouterr().err and run.summary["training"]["steps"] == 600
+
+
 def test_a_policy_is_learnt_in_a_users_own_environment(corridor, tmp_path):
     changed = {
         "arguments.hidden": [32],
@@ -222,6 +241,17 @@ def test_a_policy_is_learnt_in_a_users_own_environment(corridor, tmp_path):
     }
     run = kzoo.train(kzoo.load_recipe("dqn_mlp/cartpole", changed), out=tmp_path / "run")
     assert run.summary["test"]["return"] >= 0.8, "at random it is about 0.1"
+
+
+def test_judging_with_some_random_actions(corridor):
+    def lengths(level):
+        recipe = kzoo.load_recipe("dqn_mlp/cartpole", {"data.env": "Corridor-v0", "train.judged_exploration": level})
+        model = kzoo.build("dqn_mlp", observation_shape=(8,), hidden=(4,))
+        model.get_layer("q_values").set_weights([np.zeros((4, 2)), np.array([0.0, 1.0])])
+        return training.play_episodes(recipe, model, 30, training.TEST, 0)[1]
+
+    assert set(lengths(0.0)) == {5} and lengths(0.5).mean() > 6
+    np.testing.assert_array_equal(lengths(0.5), lengths(0.5))
 
 
 def test_figures_of_episodes():

@@ -129,14 +129,22 @@ def test_exploration_falls_as_its_schedule_says(settings, at, level):
 
 
 def test_actions_are_random_with_the_levels_probability():
-    rng, values = np.random.default_rng(0), lambda: np.tile([0.0, 1.0, 0.5, 0.0], (20_000, 1))
-    half = Linear(name="linear", initial=0.5, final=0.5)
-    shares = np.bincount(exploring.choose(values, half, 0.0, 20_000, 4, rng), minlength=4) / 20_000
-    np.testing.assert_allclose(shares, [0.125, 0.625, 0.125, 0.125], atol=0.01)
-    warm = Boltzmann(name="boltzmann", initial=0.5, final=0.5)
-    shares = np.bincount(exploring.choose(values, warm, 0.0, 20_000, 4, rng), minlength=4) / 20_000
+    rng, seen = np.random.default_rng(0), np.zeros((20_000, 1))
+
+    def values(observations):
+        return np.tile([0.0, 1.0, 0.5, 0.0], (len(observations), 1))
+
+    def shares(settings, step=0):
+        choose = exploring.Chooser(settings, np.array([0.0, 1.0]), 20_000, 4, rng)
+        return np.bincount(choose(step, values, seen), minlength=4) / 20_000
+
+    half = Linear(name="linear", initial=0.5, final=0.0)
+    np.testing.assert_allclose(shares(half), [0.125, 0.625, 0.125, 0.125], atol=0.01)
+    assert shares(half, step=1).tolist() == [0, 1, 0, 0]
+    assert np.ptp(shares(Linear(name="linear", initial=1.0))) < 0.02
     softmax = np.exp([0.0, 2.0, 1.0, 0.0])
-    np.testing.assert_allclose(shares, softmax / softmax.sum(), atol=0.01)
+    warm = Boltzmann(name="boltzmann", initial=0.5, final=0.5)
+    np.testing.assert_allclose(shares(warm), softmax / softmax.sum(), atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +159,14 @@ def test_fast_answers_are_the_networks(name, arguments):
     model = kzoo.build(name, **arguments)
     seen = np.random.default_rng(0).uniform(0, 1, (5, *arguments["observation_shape"])).astype("float32")
     np.testing.assert_allclose(acting.values_of(model)(seen), model(seen), rtol=1e-4, atol=1e-5)
+
+
+def test_fast_answers_follow_the_gradient_steps():
+    one, data = learner(), batches(2)
+    values, seen = acting.values_of(one.online), data.observations[0]
+    before = values(seen)
+    one.learn(data, 0)
+    np.testing.assert_array_equal(values(seen), before)
+    values.refresh(one.flat)
+    np.testing.assert_allclose(values(seen), one.online(seen), rtol=1e-4, atol=1e-5)
+    assert np.abs(values(seen) - before).max() > 1e-4

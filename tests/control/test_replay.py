@@ -107,3 +107,16 @@ def test_priorities_and_their_correction():
     order = {place: i for i, place in enumerate(usable)}
     for place, weight in zip(batch.places[::5000], batch.weights[::5000], strict=True):
         assert weight == pytest.approx(raw[order[place]] / raw.max(), rel=1e-4)
+
+
+def test_an_episode_that_cannot_be_gone_on_with_ends_as_one_that_was_cut_off():
+    memory = Replay(20, 1, (1,), np.float32, n_step=2, discount=0.5)
+    for number in range(3):
+        memory.add(0, np.array([number], np.float32), 0, 1.0, False)
+    memory.cut(0)
+    for number in range(10, 14):
+        memory.add(0, np.array([number], np.float32), 0, 1.0, False)
+    batch = memory.gather(np.zeros(2, int), np.array([0, 1]))
+    assert batch.following[:, 0].tolist() == [2, 2] and batch.discounts.tolist() == [0.25, 0.5]
+    drawn = memory.sample(np.random.default_rng(0), 200).observations[:, 0]
+    assert set(drawn) == {0, 1, 10, 11}

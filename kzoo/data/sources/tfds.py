@@ -21,7 +21,7 @@ def open_source(name: str, reading: Reading) -> Collection:
 
     Looks on disk first, so that without a network the answer comes at once: TFDS itself retries a download for minutes.
     """
-    builder = open_builder(name, folder_of(reading))
+    builder = open_builder(name, reading)
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise RequestError(f"tfds:{name} has the features {sorted(features)}; classification needs image and label")
@@ -46,7 +46,7 @@ def require(name: str, reading) -> None:
         name: The set's name, with ``/CONFIG`` and ``:VERSION`` if wanted.
         reading: Its ``data_dir`` and ``download`` are looked at.
     """
-    folder = folder_of(reading)
+    folder = _folder(reading)
     if _prepared(name, folder):
         return
     place = folder / name.partition(":")[0]
@@ -63,11 +63,10 @@ def require(name: str, reading) -> None:
 
 def located(name: str, reading: Reading) -> dict:
     """The source and the folder that it is found in."""
-    return {"source": f"tfds:{name}", "data_dir": str(folder_of(reading).resolve())}
+    return {"source": f"tfds:{name}", "data_dir": str(_folder(reading).resolve())}
 
 
-def folder_of(reading) -> Path:
-    """The folder of prepared sets that ``data_dir`` or the environment names."""
+def _folder(reading) -> Path:
     return Path(reading.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -85,8 +84,12 @@ def _prepared(name: str, folder: Path) -> bool:
     return base.is_dir() and any(base.rglob("dataset_info.json"))
 
 
-def open_builder(name: str, folder: Path):
+def open_builder(name: str, reading):
     """TFDS's builder of a set, prepared.
+
+    Args:
+        name: The set's name, with ``/CONFIG`` and ``:VERSION`` if wanted.
+        reading: Its ``data_dir`` is looked at.
 
     Raises:
         RequestError: TFDS has no such set.
@@ -94,6 +97,7 @@ def open_builder(name: str, folder: Path):
     """
     import tensorflow_datasets as tfds
 
+    folder = _folder(reading)
     try:
         builder = tfds.builder(name, data_dir=str(folder))
     except Exception as error:  # TFDS raises many kinds for a name it does not know

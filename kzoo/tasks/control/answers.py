@@ -45,7 +45,7 @@ class Answers(base.Answers):
     def play(self, model, *, episodes: int, video: Path | None, render: str | None, seed: int) -> list[dict[str, Any]]:
         """Whole episodes; see `kzoo.play.play`."""
         where = self.card["environment"]
-        data = Data(env=where["env"], env_arguments=where["env_arguments"])
+        data = Data(env=where["env"], env_arguments=where["env_arguments"], stack=where["stack"])
         return playing.play(model, data, episodes=episodes, video=video, render=render, seed=seed)
 
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Gymnasium's environments: what they are, and several of them played side by side so that play can be gone on with."""
 
+import hashlib
+import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +12,12 @@ import numpy as np
 from kzoo.errors import RequestError
 from kzoo.tasks.control.settings import Data
 
-# What registers an environment's family, and the extra that brings it.
-_EXTRAS = {"ale": "atari", "highway": "driving", "minatar": "minatar"}
+# What registers families of environments, and the extra that brings it.
+_FAMILIES = (
+    (re.compile(r"ALE/"), "ale_py", "atari"),
+    (re.compile(r"MinAtar/"), "minatar.gym", "minatar"),
+    (re.compile(r"(highway|merge|roundabout|intersection|racetrack|exit|two-way|u-turn)-"), "highway_env", "driving"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,29 +37,19 @@ class Description:
     flattened: bool
 
 
-def make(data: Data, render_mode: str | None = None):
+def make(data: Data, render_mode: str | None = None, checked: bool = True):
     """Make an environment whose observations are arrays.
+
+    Args:
+        data: Which.
+        render_mode: How it is drawn, if at all.
+        checked: Whether Gymnasium looks at what comes of its first steps; not needed for one that was looked at.
 
     Raises:
         RequestError: The environment or its package is missing, or its spaces are none for a Q-network.
     """
-    try:
-        import gymnasium
-    except ModuleNotFoundError:
-        raise RequestError("control needs gymnasium: pip install 'kzoo[rl]'") from None
-    # Not every environment knows the argument.
-    drawn = {} if render_mode is None else {"render_mode": render_mode}
-    try:
-        environment = gymnasium.make(data.env, **drawn, **data.env_arguments)
-    except ModuleNotFoundError as error:
-        family = data.env.partition("/")[0].partition("-")[0].lower()
-        extra = next((e for prefix, e in _EXTRAS.items() if family.startswith(prefix)), "rl")
-        raise RequestError(f"data.env {data.env} needs {error.name}: pip install 'kzoo[{extra}]'") from None
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise RequestError(f"data.env {data.env}: {' '.join(str(error).split())}") from None
-    except (gymnasium.error.Error, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RequestError(f"data.env {data.env} cannot be made: {reason}") from None
+    gymnasium = _import("gymnasium", "rl", "control")
+    environment = _made(gymnasium, data, render_mode, checked)
     spaces = gymnasium.spaces
     if not isinstance(environment.action_space, spaces.Discrete):
         kind = type(environment.action_space).__name__
@@ -60,6 +57,54 @@ def make(data: Data, render_mode: str | None = None):
     if not isinstance(environment.observation_space, spaces.Box):
         environment = gymnasium.wrappers.FlattenObservation(environment)
     return environment
+
+
+def _made(gymnasium, data: Data, render_mode: str | None, checked: bool):
+    """Register the environment's family, if it is one of those known here, and make it."""
+    # Not every environment knows the argument.
+    drawn = {} if render_mode is None else {"render_mode": render_mode}
+    for pattern, package, extra in _FAMILIES:
+        if pattern.match(data.env):
+            registering = _import(package, extra, f"data.env {data.env}")
+            if package == "minatar.gym" and "MinAtar/Breakout-v1" not in gymnasium.registry:
+                registering.register_envs()
+    try:
+        if data.env.startswith("ALE/"):
+            from kzoo.tasks.control.atari import Atari
+
+            return Atari(data.env, **drawn, **data.env_arguments)
+        environment = gymnasium.make(
+            data.env, disable_env_checker=None if checked else True, **drawn, **data.env_arguments
+        )
+    except ModuleNotFoundError as error:
+        raise RequestError(f"data.env {data.env} needs {error.name}: pip install {error.name}") from None
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise RequestError(f"data.env {data.env}: {' '.join(str(error).split())}") from None
+    except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"data.env {data.env} cannot be made: {reason}") from None
+    return _forgetful(gymnasium)(environment) if data.env.startswith("MinAtar/") else environment
+
+
+def _import(package: str, extra: str, wanting: str):
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        missing = (error.name or package).partition(".")[0]
+        raise RequestError(f"{wanting} needs {missing}: pip install 'kzoo[{extra}]'") from None
+
+
+def _forgetful(gymnasium) -> type:
+    """A wrapper under which MinAtar's episodes depend on their seed alone."""
+
+    class Forgetful(gymnasium.Wrapper):
+        """Drops the last action of the episode before, which sticky actions would repeat."""
+
+        def reset(self, **how):
+            self.unwrapped.game.last_action = 0
+            return self.env.reset(**how)
+
+    return Forgetful
 
 
 def describe(data: Data) -> Description:
@@ -73,10 +118,17 @@ def describe(data: Data) -> Description:
     environment = make(data)
     space = environment.observation_space
     flattened = isinstance(environment, gymnasium.wrappers.FlattenObservation)
-    dtype = "uint8" if space.dtype == np.uint8 else "float32"
-    found = Description(tuple(space.shape), dtype, int(environment.action_space.n), flattened)
+    if data.stack > 1 and not space.shape:
+        raise RequestError(f"data.stack is {data.stack}, and observations of {data.env} have no axis to stack along")
+    shape = (*space.shape[:-1], space.shape[-1] * data.stack) if space.shape else ()
+    found = Description(shape, np.dtype(_dtype(space)).name, int(environment.action_space.n), flattened)
     environment.close()
     return found
+
+
+def _dtype(space) -> type:
+    """The type in which observations are kept: bytes stay bytes, and so do truth values."""
+    return np.uint8 if space.dtype in (np.uint8, np.dtype(bool)) else np.float32
 
 
 class Lanes:
@@ -86,23 +138,29 @@ class Lanes:
     `restore` plays the unfinished episodes' actions again.
 
     Attributes:
-        observations: The current observation of each lane, (lanes, ...).
+        observations: The current observation of each lane, (lanes, ...); stacked ones end with the newest, and before
+            an episode's first there is zero.
+        lives: Lives that are left in each lane, where the environment tells.
     """
 
-    def __init__(self, factory: Callable[[], Any], count: int, seed: tuple[int, ...]):
+    def __init__(self, factory: Callable[[], Any], count: int, seed: tuple[int, ...], stack: int = 1):
         """Make the environments and begin their first episodes.
 
         Args:
             factory: Makes one environment.
             count: Number of lanes.
             seed: With a lane's and an episode's number the seed of that episode.
+            stack: Observations that are shown together, along the last axis.
         """
         self.environments, self.seed = [factory() for _ in range(count)], seed
         self.episodes, self.actions = [-1] * count, [[] for _ in range(count)]
         space = self.environments[0].observation_space
-        self.dtype = np.uint8 if space.dtype == np.uint8 else np.float32
-        self.first = int(self.environments[0].action_space.start)
-        self.observations = np.zeros((count, *space.shape), self.dtype)
+        self.first, self.stack = int(self.environments[0].action_space.start), stack
+        # Of a scalar observation there is no last axis, and no stack.
+        self.channels = space.shape[-1] if space.shape else 1
+        shape = (*space.shape[:-1], self.channels * stack) if space.shape else ()
+        self.observations = np.zeros((count, *shape), _dtype(space))
+        self.lives = [0] * count
         for lane in range(count):
             self.reset(lane)
 
@@ -110,8 +168,19 @@ class Lanes:
         """Begin a lane's next episode."""
         self.episodes[lane] += 1
         key = np.random.SeedSequence([*self.seed, lane, self.episodes[lane]])
-        self.observations[lane] = self.environments[lane].reset(seed=int(key.generate_state(1)[0]))[0]
-        self.actions[lane] = []
+        seen, info = self.environments[lane].reset(seed=int(key.generate_state(1)[0]))
+        if self.stack > 1:
+            self.observations[lane] = 0
+        self._show(lane, seen)
+        self.lives[lane], self.actions[lane] = info.get("lives", 0), []
+
+    def _show(self, lane: int, seen) -> None:
+        if self.stack > 1:
+            shown = self.observations[lane]
+            shown[..., : -self.channels] = shown[..., self.channels :].copy()
+            shown[..., -self.channels :] = seen
+        else:
+            self.observations[lane] = seen
 
     def step(self, lane: int, action: int) -> tuple[float, bool, bool]:
         """Act in a lane; a finished episode stays at its last observation until `reset`.
@@ -120,22 +189,33 @@ class Lanes:
             Reward, whether the episode terminated, whether it was cut off (its last state is no end).
         """
         self.actions[lane].append(int(action))
-        seen, reward, terminated, truncated, _ = self.environments[lane].step(self.first + int(action))
-        self.observations[lane] = seen
+        seen, reward, terminated, truncated, info = self.environments[lane].step(self.first + int(action))
+        self._show(lane, seen)
+        self.lives[lane] = info.get("lives", 0)
         return float(reward), bool(terminated), bool(truncated) and not terminated
 
     @property
     def state(self) -> dict[str, list]:
         """What `restore` needs, as JSON values."""
-        return {"episodes": list(self.episodes), "actions": [list(a) for a in self.actions]}
+        shown = [hashlib.sha256(seen.tobytes()).hexdigest() for seen in self.observations]
+        return {"episodes": list(self.episodes), "actions": [list(a) for a in self.actions], "shown": shown}
 
-    def restore(self, state: dict[str, list]) -> None:
-        """Come back to where another process was."""
+    def restore(self, state: dict[str, list]) -> list[int]:
+        """Come back to where another process was.
+
+        Returns:
+            Lanes whose environment does not repeat an episode from its seed and actions; they begin their next one.
+        """
+        astray = []
         for lane, (episode, actions) in enumerate(zip(state["episodes"], state["actions"], strict=True)):
             self.episodes[lane] = episode - 1
             self.reset(lane)
             for action in actions:
                 self.step(lane, action)
+            if hashlib.sha256(self.observations[lane].tobytes()).hexdigest() != state["shown"][lane]:
+                astray.append(lane)
+                self.reset(lane)
+        return astray
 
     def close(self) -> None:
         """Close the environments."""

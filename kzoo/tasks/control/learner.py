@@ -1,8 +1,10 @@
 """Gradient steps on transitions from the replay memory, several in one compiled call."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from kzoo.tasks.control import acting
 from kzoo.tasks.control.replay import Batch
 from kzoo.tasks.control.settings import Munchausen, Train
 
@@ -48,14 +50,20 @@ class Learner:
     Attributes:
         online: The network that is trained.
         target: The one that judges what follows.
+        flat: All weights of the online network after the last steps, one behind the other, where it is computed by
+            NumPy; else None, as before the first steps.
     """
+
+    flat: np.ndarray | None = None
 
     def __init__(self, online, target, optimizer: keras.optimizers.Optimizer, settings: Train):
         self.online, self.target, self.optimizer, self.settings = online, target, optimizer, settings
         optimizer.build(online.trainable_variables)
         target.set_weights(online.get_weights())
+        self._plain = acting.is_plain(online)
         jit = settings.jit_compile is True
-        self._steps = tf.function(self._many, jit_compile=jit, reduce_retracing=True)
+        # Autograph would rewrite all of Keras that is called, which takes longer than the tracing itself.
+        self._steps = tf.function(self._many, jit_compile=jit, reduce_retracing=True, autograph=False)
 
     @property
     def name(self) -> str:
@@ -77,20 +85,27 @@ class Learner:
         Returns:
             The mean loss, and the absolute temporal-difference errors, (steps, batch).
         """
-        names = ("observations", "actions", "rewards", "following", "discounts", "weights")
-        packed = {k: tf.constant(getattr(batches, k)) for k in names}
-        loss, errors = self._steps(packed, tf.constant(updates, tf.int64))
+        seen = np.stack([batches.observations, batches.following], 1)
+        numbers = [batches.actions, batches.rewards, batches.discounts, batches.weights]
+        loss, errors, flat = self._steps(seen, np.stack(numbers, 1).astype(np.float32), tf.constant(updates, tf.int64))
+        self.flat = flat.numpy() if self._plain else None
         return float(loss), errors.numpy()
 
-    def _many(self, batches: dict, updates):
-        count = tf.shape(batches["actions"])[0]
-        losses = tf.TensorArray(tf.float32, count)
-        errors = tf.TensorArray(tf.float32, count)
-        for step in tf.range(count):
-            loss, error = self._one({k: v[step] for k, v in batches.items()})
+    def _many(self, seen, numbers, updates):
+        """All gradient steps; two arrays go in and three come out, because each costs as much as a small network."""
+        count = tf.shape(numbers)[0]
+
+        def one(step, losses, errors):
+            actions, rewards, discounts, weights = tf.unstack(numbers[step], num=4)
+            batch = {"observations": seen[step, 0], "following": seen[step, 1], "actions": tf.cast(actions, tf.int32)}
+            loss, error = self._one({**batch, "rewards": rewards, "discounts": discounts, "weights": weights})
             self._follow(updates + tf.cast(step, tf.int64) + 1)
-            losses, errors = losses.write(step, loss), errors.write(step, error)
-        return tf.reduce_mean(losses.stack()), errors.stack()
+            return step + 1, losses.write(step, loss), errors.write(step, error)
+
+        empty = [tf.TensorArray(tf.float32, count) for _ in range(2)]
+        _, losses, errors = tf.while_loop(lambda step, *_: step < count, one, (0, *empty), maximum_iterations=count)
+        known = [tf.reshape(w.value, [-1]) for w in self.online.weights] if self._plain else [tf.zeros(0)]
+        return tf.reduce_mean(losses.stack()), errors.stack(), tf.concat(known, 0)
 
     def _one(self, batch: dict):
         """One gradient step; returns the loss and the absolute errors."""
@@ -121,6 +136,10 @@ class Learner:
         if rate is not None:
             for target, online in pairs:
                 target.assign(target + rate * (online - target))
-        elif updates % every == 0:
-            for target, online in pairs:
-                target.assign(online)
+        else:
+            tf.cond(updates % every == 0, lambda: _copy(pairs), lambda: None)
+
+
+def _copy(pairs: list) -> None:
+    for target, online in pairs:
+        target.assign(online)

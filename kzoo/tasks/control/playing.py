@@ -28,7 +28,7 @@ def play(
         # Environments that draw with SDL must not look for a screen.
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     values, frames, found = acting.values_of(model), [], []
-    lanes = environments.Lanes(lambda: environments.make(data, mode), 1, (seed, _WATCHED))
+    lanes = environments.Lanes(lambda: environments.make(data, mode), 1, (seed, _WATCHED), data.stack)
     try:
         if mode is not None and mode not in lanes.environments[0].metadata.get("render_modes", ()):
             known = ", ".join(lanes.environments[0].metadata.get("render_modes", ())) or "none"

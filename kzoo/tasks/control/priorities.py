@@ -62,11 +62,14 @@ class PrioritisedReplay(Replay):
 
     def _put(self, lane, observation, action, reward, terminated, last) -> int:
         place = super()._put(lane, observation, action, reward, terminated, last)
-        places, weights = [place], [0.0]
+        # What is written over takes a frame away from the stacks right after it.
+        start = lane * self.length
+        places = [start + (place - start + k) % self.length for k in range(self.stack)]
+        weights = [0.0] * self.stack
         complete = self.heads[lane] - 1 - self.n_step
         if complete >= 0 and not self.last[lane, complete % self.length]:
             # A new transition is drawn as if it were as wrong as any before.
-            places.append(int(lane * self.length + complete % self.length))
+            places.append(int(start + complete % self.length))
             weights.append(float(self.highest[0]) ** self.alpha)
         self.tree.set(np.array(places), np.array(weights))
         return place

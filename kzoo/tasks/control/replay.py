@@ -1,7 +1,9 @@
 """The replay memory: what was seen and done, each observation kept once.
 
 A lane's observations lie one behind the other. The last one of an episode has a place of its own, in which nothing was
-done, so that what follows a transition is simply the next place, also where an episode was cut off.
+done, so that what follows a transition is simply the next place, also where an episode was cut off. Of stacked
+observations only the newest frame is kept; a stack is put together from the places before, and is zero before an
+episode's first frame.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,9 @@ class Batch:
 class Replay:
     """A ring of places for each lane."""
 
-    def __init__(self, capacity: int, lanes: int, shape: tuple[int, ...], dtype, n_step: int, discount: float):
+    def __init__(
+        self, capacity: int, lanes: int, shape: tuple[int, ...], dtype, n_step: int, discount: float, stack: int = 1
+    ):
         """Reserve the memory.
 
         Args:
@@ -46,10 +50,14 @@ class Replay:
             dtype: Its type.
             n_step: Rewards that are summed.
             discount: Of each following reward.
+            stack: Frames in an observation, along its last axis.
         """
-        self.length, self.lanes = max(capacity // lanes, n_step + 2), lanes
+        self.length, self.lanes, self.stack = max(capacity // lanes, n_step + stack + 1), lanes, stack
+        self.channels = shape[-1] // stack if shape else 1
         places = (lanes, self.length)
-        self.observations = np.zeros((*places, *shape), dtype)
+        self.observations = np.zeros((*places, *_frame(shape, stack)), dtype)
+        # How many frames of the same episode lie before a place, of those that a stack may need.
+        self.ages = np.zeros(places, np.uint8)
         self.actions = np.zeros(places, np.int32)
         self.rewards = np.zeros(places, np.float32)
         self.terminated = np.zeros(places, bool)
@@ -65,9 +73,16 @@ class Replay:
         """Keep the last observation of an episode that terminated or was cut off; returns the place."""
         return self._put(lane, observation, 0, 0.0, False, True)
 
+    def cut(self, lane: int) -> None:
+        """Let a lane's unfinished episode end, as one that was cut off, with the last observation that is known."""
+        if self.heads[lane]:
+            self.last[lane, (self.heads[lane] - 1) % self.length] = True
+
     def _put(self, lane, observation, action, reward, terminated, last) -> int:
         at = self.heads[lane] % self.length
-        self.observations[lane, at] = observation
+        self.observations[lane, at] = observation[..., -self.channels :] if self.stack > 1 else observation
+        fresh = self.heads[lane] == 0 or self.last[lane, at - 1]
+        self.ages[lane, at] = 0 if fresh else min(self.ages[lane, at - 1] + 1, self.stack - 1)
         self.actions[lane, at], self.rewards[lane, at] = action, reward
         self.terminated[lane, at], self.last[lane, at] = terminated, last
         self.heads[lane] += 1
@@ -79,7 +94,8 @@ class Replay:
         Raises:
             ValueError: There is no transition to draw yet.
         """
-        usable = np.minimum(self.heads, self.length) - self.n_step
+        # The oldest places lack what a stack needs of those before them, once these are written over.
+        usable = np.where(self.heads > self.length, self.length - self.stack + 1, self.heads) - self.n_step
         if usable.max() < 1:
             raise ValueError("the memory is empty")
         chances = np.maximum(usable, 0) / np.maximum(usable, 0).sum()
@@ -108,27 +124,44 @@ class Replay:
             discounts = np.where(running, np.float32(self.discount ** (step + 1)), discounts)
             ended = running & self.terminated[lanes, here]
             discounts[ended] = 0
-            running &= ~self.last[lanes, after]
+            running &= ~(self.last[lanes, after] | ended)
         return Batch(
-            self.observations[lanes, at],
+            self._stacked(lanes, at),
             self.actions[lanes, at],
             rewards,
-            self.observations[lanes, following],
+            self._stacked(lanes, following),
             discounts,
             np.ones(size, np.float32),
             lanes * self.length + at,
         )
 
+    def _stacked(self, lanes: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Observations as they were shown."""
+        if self.stack == 1:
+            return self.observations[lanes, at]
+        back = np.arange(self.stack - 1, -1, -1)
+        frames = self.observations[lanes[:, None], (at[:, None] - back) % self.length]
+        frames[self.ages[lanes, at][:, None] < back] = 0
+        return np.concatenate([frames[:, k] for k in range(self.stack)], -1)
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that the memory holds, by name."""
-        return {k: getattr(self, k) for k in ("observations", "actions", "rewards", "terminated", "last", "heads")}
+        """All that the memory holds, by name, without the places that nothing was written to yet."""
+        names = ("observations", "ages", "actions", "rewards", "terminated", "last")
+        filled = min(int(self.heads.max()), self.length)
+        return {**{k: getattr(self, k)[:, :filled] for k in names}, "heads": self.heads}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take what another process's memory held."""
+        self.heads[:] = arrays["heads"]
         for name, value in self.arrays().items():
             value[...] = arrays[name]
 
 
-def megabytes(capacity: int, shape: tuple[int, ...], dtype) -> float:
+def megabytes(capacity: int, shape: tuple[int, ...], dtype, stack: int = 1) -> float:
     """Size of a memory in 10**6 bytes."""
-    return capacity * (int(np.prod(shape)) * np.dtype(dtype).itemsize + 10) / 1e6
+    return capacity * (int(np.prod(_frame(shape, stack))) * np.dtype(dtype).itemsize + 11) / 1e6
+
+
+def _frame(shape: tuple[int, ...], stack: int) -> tuple[int, ...]:
+    """Shape of one frame of a stacked observation."""
+    return (*shape[:-1], shape[-1] // stack) if shape else ()

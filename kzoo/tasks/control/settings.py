@@ -20,6 +20,7 @@ class Data(Settings):
 
     env: str = Field("CartPole-v1", description="a registered Gymnasium environment, or my_package:MyEnv-v0")
     env_arguments: dict[str, Any] = Field({}, description="arguments of the environment")
+    stack: PositiveInt = Field(1, description="observations that the network sees together, along their last axis")
     num_envs: PositiveInt = Field(1, description="environments that are played side by side")
     batch_size: PositiveInt = Field(64, description="transitions in a gradient step")
 
@@ -75,6 +76,9 @@ class Train(recipe.Training):
     evaluate_every: PositiveInt = Field(5_000, description="steps between two evaluations and checkpoints")
     episodes: PositiveInt = Field(10, description="episodes of each evaluation, on seeds of their own")
     test_episodes: PositiveInt = Field(100, description="episodes of the test at the end, on other seeds")
+    judged_exploration: Probability = Field(
+        0.0, description="probability of a random action in evaluations; 0.05 in Mnih et al. 2015"
+    )
     discount: Share = 0.99
     n_step: PositiveInt = Field(1, description="rewards that are summed before the value of what follows")
     double: bool = Field(False, description="the online network chooses the next action (arXiv 1509.06461)")
@@ -91,6 +95,7 @@ class Train(recipe.Training):
     )
     exploration: Annotated[Linear | Exponential | Boltzmann, Field(discriminator="name")] = Linear(name="linear")
     clip_rewards: bool = Field(False, description="learn from the rewards' signs only")
+    life_loss_ends: bool = Field(False, description="learn as if an episode ended with each lost life")
 
     # What the optimiser's builder looks for and this training does not offer.
     ema: ClassVar[None] = None

@@ -1,5 +1,6 @@
 """Q-networks in Gymnasium's environments: from a recipe to a trained and judged policy."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from kzoo.tasks import base, precision
 from kzoo.tasks.control import environments, figures, replay
 from kzoo.tasks.control.training import TEST, VALIDATION, Training, play_episodes
 
-SAMPLES = 64
+# Observations that exports are verified with: at most so many, so many bytes as float32 and so many seconds of play,
+# but never fewer than the least.
+SAMPLES, MOST_BYTES, MOST_SECONDS, LEAST = 1000, 16_000_000, 3.0, 32
 _PARTS = {"validation": VALIDATION, "test": TEST}
 
 
@@ -52,7 +55,8 @@ class Task(base.Task):
     def _check_memory(self) -> None:
         import psutil
 
-        size = replay.megabytes(self.recipe.train.capacity, self.seen.observation_shape, self.seen.dtype)
+        stack = self.recipe.data.stack
+        size = replay.megabytes(self.recipe.train.capacity, self.seen.observation_shape, self.seen.dtype, stack)
         free = psutil.virtual_memory().available / 1e6
         if size > free:
             raise RequestError(
@@ -70,6 +74,7 @@ class Task(base.Task):
             "environment": {
                 "env": self.recipe.data.env,
                 "env_arguments": self.recipe.data.env_arguments,
+                "stack": self.recipe.data.stack,
                 "observation_shape": list(self.seen.observation_shape),
                 "dtype": self.seen.dtype,
                 "num_actions": self.seen.num_actions,
@@ -80,9 +85,12 @@ class Task(base.Task):
 
     def samples(self) -> dict[str, np.ndarray]:
         """Observations of an episode played at random."""
-        lanes = environments.Lanes(lambda: environments.make(self.recipe.data), 1, (self.recipe.train.seed, 4))
-        rng, found = np.random.default_rng(0), []
-        while len(found) < SAMPLES:
+        lanes = environments.Lanes(
+            lambda: environments.make(self.recipe.data), 1, (self.recipe.train.seed, 4), self.recipe.data.stack
+        )
+        rng, found, began = np.random.default_rng(0), [], time.perf_counter()
+        wanted = max(LEAST, min(SAMPLES, MOST_BYTES // (4 * max(1, int(np.prod(self.seen.observation_shape))))))
+        while len(found) < wanted and (len(found) < LEAST or time.perf_counter() - began < MOST_SECONDS):
             found.append(lanes.observations[0].copy())
             _, terminated, truncated = lanes.step(0, int(rng.integers(self.seen.num_actions)))
             if terminated or truncated:

@@ -1,6 +1,7 @@
 """The training: act, remember, take gradient steps, evaluate, write a checkpoint."""
 
 import contextlib
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,10 @@ class Training:
             recipe.arguments.get("dtype_policy", "float32"),
         )
         self.learner = Learner(online, target, optimizer, self.settings)
-        self.lanes = environments.Lanes(lambda: environments.make(data), data.num_envs, (self.settings.seed, TRAINING))
-        self.actions = int(online.outputs[0].shape[-1])
+        self.lanes = environments.Lanes(
+            lambda: environments.make(data, checked=False), data.num_envs, (self.settings.seed, TRAINING), data.stack
+        )
+        self.policy, self.actions = acting.values_of(online), int(online.outputs[0].shape[-1])
         self.replay = self._memory()
         self.rng = np.random.default_rng([self.settings.seed, 3])
         self.steps, self.updates, self.seconds = 0, 0, 0.0
@@ -63,7 +66,8 @@ class Training:
 
     def _memory(self) -> Replay:
         settings, seen = self.settings, self.lanes.observations
-        how = (self.recipe.data.num_envs, seen.shape[1:], seen.dtype, settings.n_step, settings.discount)
+        data = self.recipe.data
+        how = (data.num_envs, seen.shape[1:], seen.dtype, settings.n_step, settings.discount, data.stack)
         if settings.prioritised:
             return PrioritisedReplay(settings.capacity, *how, alpha=settings.prioritised.alpha)
         return Replay(settings.capacity, *how)
@@ -88,23 +92,22 @@ class Training:
 
     def _act(self, steps: int) -> None:
         """Play this many steps, in all lanes together."""
-        values = acting.values_of(self.learner.online)
-        for _ in range(max(1, steps // len(self.sums))):
-            progress = self.steps / self.settings.steps
-            seen = self.lanes.observations
-            chosen = exploring.choose(
-                lambda seen=seen: values(seen), self.settings.exploration, progress, len(seen), self.actions, self.rng
-            )
-            for lane, action in enumerate(chosen):
-                self._step(lane, int(action))
-            self.steps += len(chosen)
+        count = len(self.sums)
+        rounds = max(1, steps // count)
+        progress = (self.steps + count * np.arange(rounds)) / self.settings.steps
+        choose = exploring.Chooser(self.settings.exploration, progress, count, self.actions, self.rng)
+        for number in range(rounds):
+            for lane, action in enumerate(choose(number, self.policy, self.lanes.observations).tolist()):
+                self._step(lane, action)
+            self.steps += count
 
     def _step(self, lane: int, action: int) -> None:
-        before = self.lanes.observations[lane].copy()
+        before, lives = self.lanes.observations[lane].copy(), self.lanes.lives[lane]
         reward, terminated, truncated = self.lanes.step(lane, action)
         self.sums[lane] += reward
         learnt = float(np.sign(reward)) if self.settings.clip_rewards else reward
-        self.replay.add(lane, before, action, learnt, terminated)
+        lost = self.settings.life_loss_ends and self.lanes.lives[lane] < lives
+        self.replay.add(lane, before, action, learnt, terminated or lost)
         if terminated or truncated:
             self.replay.end(lane, self.lanes.observations[lane])
             self.finished.append(self.sums[lane])
@@ -119,6 +122,7 @@ class Training:
             return
         parts = {k: v.reshape(count, size, *v.shape[1:]) for k, v in vars(drawn).items()}
         loss, errors = self.learner.learn(Batch(**parts), self.updates)
+        self.policy.refresh(self.learner.flat)
         self.updates += count
         self.losses.append(loss)
         if self.settings.prioritised:
@@ -147,7 +151,7 @@ class Training:
             "updates": self.updates,
             "loss": loss,
             "return": float(np.mean(self.finished)) if self.finished else 0.0,
-            "exploration": exploring.level(self.settings.exploration, self.steps / self.settings.steps),
+            "exploration": float(exploring.level(self.settings.exploration, self.steps / self.settings.steps)),
             "val_return": float(returns.mean()),
             "val_length": float(lengths.mean()),
         }
@@ -216,6 +220,7 @@ class Training:
             rows_path.unlink(missing_ok=True)
             return
         known = load_checkpoint(path, self.learner, self.learner.optimizer)
+        self.policy.refresh()
         memory = self._memory_path(known["epoch"])
         try:
             with np.load(memory) as arrays:
@@ -225,7 +230,7 @@ class Training:
         for key in ("epoch", "steps", "updates", "seconds", "best", "best_epoch", "sums"):
             setattr(self, key, known[key])
         self.rng.bit_generator.state = known["rng"]
-        self.lanes.restore(known["lanes"])
+        self._rejoin(known["lanes"])
         rows = self.run.metrics(before_epoch=self.epoch)
         rows_path.unlink(missing_ok=True)
         for row in rows:
@@ -233,6 +238,18 @@ class Training:
         for leftover in path.parent.glob(".*.npz"):
             with contextlib.suppress(FileNotFoundError):
                 leftover.unlink()
+
+    def _rejoin(self, state: dict) -> None:
+        """Bring the environments back to where they were, as far as they can be."""
+        astray = self.lanes.restore(state)
+        for lane in astray:
+            self.replay.cut(lane)
+            self.sums[lane] = 0.0
+        if astray:
+            console.say(
+                f"{self.recipe.data.env} does not repeat an episode from its seed and actions: the unfinished ones are "
+                "dropped, and the training goes on, but not as the uninterrupted one would"
+            )
 
     def finish(self) -> dict[str, Any]:
         """Judge the last policy, leave the best weights in the online network, and drop the memory.
@@ -258,11 +275,20 @@ class Training:
 
 
 def play_episodes(recipe: Recipe, model, episodes: int, part: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Play whole episodes greedily, on seeds that no other part uses; returns and lengths, (episodes,)."""
-    values = acting.values_of(model)
+    """Play whole episodes greedily, or nearly so, on seeds that no other part uses; (episodes,) returns and lengths."""
+    values, level = acting.values_of(model), recipe.train.judged_exploration
+    rng, actions = np.random.default_rng([seed, part, 6]), int(model.outputs[0].shape[-1])
     count = min(EVALUATION_LANES, episodes)
-    lanes = environments.Lanes(lambda: environments.make(recipe.data), count, (seed, part))
+    factory = functools.partial(environments.make, recipe.data, checked=False)
+    lanes = environments.Lanes(factory, count, (seed, part), recipe.data.stack)
+
+    def act(seen: np.ndarray) -> np.ndarray:
+        best = values(seen).argmax(-1)
+        if not level:
+            return best
+        return np.where(rng.random(len(best)) < level, rng.integers(0, actions, len(best)), best)
+
     try:
-        return environments.play(lanes, lambda seen: values(seen).argmax(-1), episodes)
+        return environments.play(lanes, act, episodes)
     finally:
         lanes.close()

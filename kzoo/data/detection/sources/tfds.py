@@ -24,7 +24,7 @@ def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[s
     TFDS stores the boxes of ``kitti`` upside down, and without DontCare: they are turned back here, but KITTI's
     protocol needs the folder. A test part without any object, as that of ``coco``, is none.
     """
-    builder = prepared.open_builder(name, prepared.folder_of(reading))
+    builder = prepared.open_builder(name, reading)
     features = builder.info.features
     # A sequence of dictionaries has its dictionary at `feature`.
     objects = getattr(features["objects"], "feature", None) if {"image", "objects"} <= set(features) else None

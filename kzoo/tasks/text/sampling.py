@@ -1,0 +1,153 @@
+"""Writing: token after token in one compiled loop."""
+
+from dataclasses import dataclass, fields
+
+import tensorflow as tf
+
+from kzoo.errors import RequestError
+from kzoo.tasks.text import network as networks
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the next token is chosen from the logits; each can be a number or a scalar tensor.
+
+    Attributes:
+        temperature: What the logits are divided by, at least 0; 0 always takes the most probable token.
+        top_k: Only the k most probable tokens may be chosen (Fan et al. 2018, arXiv 1805.04833); 0 for all.
+        top_p: Only the most probable ones that together have this probability (nucleus sampling: Holtzman et al. 2019,
+            arXiv 1904.09751), in (0, 1].
+        min_p: Only tokens of at least this share of the most probable one's probability (Nguyen et al. 2024, arXiv
+            2407.01082), in [0, 1].
+        repetition_penalty: Logits of tokens that were there already are divided by it where they are positive and
+            multiplied where they are negative (Keskar et al. 2019, arXiv 1909.05858, section 4.1), above 0; 1 for none.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def check(self) -> None:
+        """Raise where a number is out of its range."""
+        ranges = {
+            "temperature": (self.temperature >= 0, "at least 0"),
+            "top_k": (self.top_k >= 0, "at least 0"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
+            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+        }
+        for name, (right, words) in ranges.items():
+            if not right:
+                raise RequestError(f"{name} is {getattr(self, name)}, and takes a number {words}")
+
+    def tensors(self) -> "Choice":
+        """The same as scalar tensors, so that one compiled loop serves all numbers."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Choice(**{k: tf.cast(v, tf.int32 if k == "top_k" else tf.float32) for k, v in values.items()})
+
+    def __call__(self, logits, seen, seed, place):
+        """Choose a token for each row.
+
+        Args:
+            logits: float32 (batch, vocabulary); -inf for tokens that may not be chosen.
+            seen: bool (batch, vocabulary), tokens that were there already.
+            seed: int32 scalar.
+            place: int32 scalar, the number of the token; with the seed it fixes the draw.
+
+        Returns:
+            int32 (batch,).
+        """
+        penalty = self.repetition_penalty
+        logits = tf.where(seen, tf.where(logits > 0, logits / penalty, logits * penalty), logits)
+        greedy = self.temperature <= 0
+        logits = logits / tf.where(greedy, 1.0, self.temperature)
+        restricts = (self.top_k > 0) | (self.top_p < 1) | (self.min_p > 0)
+        least = tf.cond(
+            restricts, lambda: self._least(logits), lambda: tf.fill([tf.shape(logits)[0], 1], -tf.float32.max)
+        )
+        # The largest of logits with Gumbel noise is distributed as their softmax.
+        uniform = tf.random.stateless_uniform(tf.shape(logits), [seed, place], minval=1e-30, alg="philox")
+        noise = tf.where(greedy, 0.0, -tf.math.log(-tf.math.log(uniform)))
+        return tf.argmax(tf.where(logits >= least, logits + noise, -float("inf")), -1, output_type=tf.int32)
+
+    def _least(self, logits):
+        """The smallest logit that may be chosen, (batch, 1)."""
+        ordered = tf.sort(logits, direction="DESCENDING")
+        size = tf.shape(logits)[-1]
+        count = tf.where(self.top_k > 0, tf.minimum(self.top_k, size), size)
+        ordered = tf.where(tf.range(size) < count, ordered, -float("inf"))
+        probabilities = tf.nn.softmax(ordered)
+        before = tf.cumsum(probabilities, axis=-1, exclusive=True)
+        stays = (before < self.top_p) & (probabilities >= self.min_p * probabilities[:, :1])
+        # The most probable one always stays, whatever the rounding.
+        return tf.reduce_min(tf.where(stays, ordered, ordered[:, :1]), -1, keepdims=True)
+
+
+def start(network, prompts, starts):
+    """Read prompts.
+
+    Args:
+        network: See `kzoo.tasks.text.network`.
+        prompts: int32 (batch, time), each row ending in its last column.
+        starts: int32 (batch,), the column in which each row begins; at most ``time - 1``.
+
+    Returns:
+        What `write` goes on from: logits (batch, vocabulary), seen (batch, vocabulary), and the state.
+    """
+    batch, size = tf.shape(prompts)[0], network.output["logits"].shape[-1]
+    state = networks.empty_state(network, batch)
+
+    def body(t, logits, seen, state):
+        tokens, begun = prompts[:, t], t >= starts
+        logits, state = _advance(network, tokens, state)
+        # What rows that have not begun have read is forgotten.
+        state = networks.forget(state, ~begun)
+        return t + 1, logits, seen | (tf.one_hot(tokens, size, True, False) & begun[:, None]), state
+
+    carried = (0, tf.zeros([batch, size]), tf.zeros([batch, size], tf.bool), state)
+    shapes = (tf.TensorShape([]), *_shapes(network, size))
+    return tf.while_loop(lambda t, *_: t < tf.shape(prompts)[1], body, carried, shapes)[1:]
+
+
+def write(network, carried, choice: Choice, seed, place, length, never: tuple[int, ...] = ()):
+    """Write some tokens.
+
+    Args:
+        network: See `kzoo.tasks.text.network`.
+        carried: From `start`, or from the `write` before.
+        choice: How tokens are chosen.
+        seed: int32 scalar.
+        place: int32 scalar, how many tokens were written before.
+        length: int32 scalar, how many to write.
+        never: Tokens that are not chosen.
+
+    Returns:
+        int32 tokens (length, batch), and what the next `write` goes on from.
+    """
+    logits, seen, state = carried
+    size = logits.shape[-1]
+    barred = tf.constant([-float("inf") if t in never else 0.0 for t in range(size)])
+
+    def body(t, logits, seen, state, written):
+        tokens = choice(logits + barred, seen, seed, place + t)
+        logits, state = _advance(network, tokens, state)
+        return t + 1, logits, seen | tf.one_hot(tokens, size, True, False), state, written.write(t, tokens)
+
+    written = tf.TensorArray(tf.int32, length, element_shape=[None])
+    shapes = (tf.TensorShape([]), *_shapes(network, size), tf.TensorShape(None))
+    _, *carried, written = tf.while_loop(lambda t, *_: t < length, body, (0, logits, seen, state, written), shapes)
+    return written.stack(), tuple(carried)
+
+
+def _advance(network, tokens, state):
+    """Read one token for each row."""
+    logits, new = networks.read(network, tokens[:, None], state)
+    shapes = networks.invariants(network)
+    return logits[:, 0], {name: tf.ensure_shape(new[name], shapes[name]) for name in state}
+
+
+def _shapes(network, size: int):
+    """Shapes of logits, seen tokens and state, as loops carry them."""
+    return tf.TensorShape([None, size]), tf.TensorShape([None, size]), networks.invariants(network)

@@ -1,0 +1,162 @@
+"""A text recipe at work with its data."""
+
+from typing import Any
+
+import numpy as np
+
+from kzoo.data.text import batches, sources
+from kzoo.data.text.corpus import Corpus, open_corpus
+from kzoo.errors import RequestError
+from kzoo.recipe import from_values
+from kzoo.run import Run
+from kzoo.tasks import base, fitting, optimizers, precision
+from kzoo.tasks.text import network as networks
+from kzoo.tasks.text import scoring
+from kzoo.tasks.text.answers import Answers
+from kzoo.tasks.text.callbacks import Samples
+from kzoo.tasks.text.trainer import Trainer
+
+SAMPLES, SAMPLE_LENGTH = 16, 32
+
+
+class Task(base.Task):
+    """A text recipe with its tokens."""
+
+    default_monitor = "val_loss"
+    corpus: Corpus
+
+    def start(self, *, fresh: bool = True):
+        """See `kzoo.tasks.base.Task.start`."""
+        model = super().start(fresh=fresh)
+        if networks.grows(model) and self.recipe.data.batching != "windows":
+            raise RequestError(f"{self.recipe.model} does not carry its state in training: set data.batching=windows")
+        self._state = {k: {"shape": list(s), "dtype": kind} for k, (s, kind) in networks.state_specs(model).items()}
+        return model
+
+    def open(self) -> None:
+        """Read the text, cut it, and resolve vocabulary and precision."""
+        optimizers.check(self.recipe.train)
+        data = self.recipe.data
+        self.corpus = open_corpus(
+            sources.documents(data.source, data.reading()),
+            tokenizer=data.tokenizer,
+            errors=data.errors,
+            min_count=data.min_count,
+            validation=data.validation,
+            test=data.test,
+        )
+        if data.sha256 not in (None, self.corpus.sha256):
+            raise RequestError(f"{data.source} is another text than this run began with (data.sha256)")
+        self._chunks()
+        self._resolve()
+
+    def card(self) -> dict[str, Any]:
+        """Model, arguments, tokeniser, and what the model's state consists of (without the batch)."""
+        return {
+            "task": "text",
+            "model": self.recipe.model,
+            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
+            "tokenizer": self.corpus.tokenizer.config(),
+            "state": self._state,
+            "recipe": self.recipe.name,
+            "recipe_digest": self.recipe.digest(),
+        }
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """Pieces of the part that is not trained on, where there is one: ``tokens``, int32 (pieces, tokens)."""
+        parts = self.corpus.parts
+        tokens = parts.get("test", parts.get("validation", parts["train"]))
+        length = min(SAMPLE_LENGTH, len(tokens))
+        starts = np.unique(np.linspace(0, len(tokens) - length, SAMPLES).astype(int))
+        return {"tokens": np.stack([tokens[s : s + length] for s in starts]).astype(np.int32)}
+
+    def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
+        """Train on the training part, validated on the whole validation part.
+
+        A recurrent network is validated with carried state, one whose state grows in windows of ``data.window``.
+        """
+        settings, chunks = self.recipe.train, self._chunks()
+        steps = settings.steps_per_epoch or chunks.steps_per_pass
+        if settings.steps_per_execution > steps:
+            raise RequestError(
+                f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
+            )
+        held = self.corpus.parts.get("validation")
+        reading = None
+        if held is not None:
+            windows = networks.grows(model)
+            reading = scoring.windows(len(held), self.recipe.data.window) if windows else scoring.carried(len(held))
+        trainer = Trainer(model, chunks.batch_size, None if reading is None else len(reading.places))
+        watching = []
+        if reading is not None and settings.sample.length:
+            watching.append(Samples(model, Answers(self.card()), settings.sample, settings.seed, run))
+        return fitting.fit(
+            trainer,
+            run,
+            settings,
+            loss=None,
+            metrics=[],
+            monitor=self.monitor,
+            training=lambda first, count: batches.dataset(chunks, first, count),
+            validation=None if reading is None else self._validation(held, reading),
+            steps_per_epoch=steps - steps % settings.steps_per_execution,
+            items_per_step=chunks.batch_size * chunks.length,
+            unit=f"{self.corpus.tokenizer.unit}s",
+            dtype_policy=self.recipe.arguments.get("dtype_policy", "float32"),
+            until=until,
+            carried=trainer.carried,
+            watching=watching,
+        )
+
+    @property
+    def splits(self) -> set[str]:
+        """Parts that the text has."""
+        return set(self.corpus.parts)
+
+    def evaluate(self, model, split: str) -> dict[str, Any]:
+        """Loss in nats and bits under both protocols of `kzoo.tasks.text.scoring`."""
+        parts = self.corpus.parts
+        if split not in parts:
+            raise RequestError(f"{self.recipe.data.source} has no {split} part; it has {', '.join(parts)}")
+        return scoring.judge(model, parts[split], self.corpus.tokenizer.never, self.recipe.data.window)
+
+    def notes(self) -> list[str]:
+        """Unknown characters and what was no UTF-8, with their number."""
+        lines = [
+            f"{count:,} unknown characters in the {part} part" for part, count in self.corpus.unknown.items() if count
+        ]
+        if self.corpus.replaced:
+            lines.append(f"{self.corpus.replaced:,} sequences of bytes were no UTF-8 and became U+FFFD")
+        return lines
+
+    def _resolve(self) -> None:
+        """Fill in what follows from the text and this machine; refuse what contradicts the text."""
+        values, data = self.recipe.values(), self.recipe.data
+        values["data"] |= {**sources.located(data.source, data.reading()), "sha256": self.corpus.sha256}
+        found, given = self.corpus.tokenizer.size, values["arguments"].get("vocab_size")
+        if given is not None and given != found:
+            raise RequestError(f"arguments.vocab_size is {given}, and the text of {data.source} has {found} tokens")
+        values["arguments"]["vocab_size"] = found
+        if self.takes("dtype_policy"):
+            values["arguments"].setdefault("dtype_policy", precision.policy(self.recipe.train.precision))
+        if "validation" not in self.corpus.parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
+            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+        self.recipe = from_values(values, name=self.recipe.name)
+
+    def _chunks(self) -> batches.Lanes | batches.Windows:
+        data, seed = self.recipe.data, self.recipe.train.seed
+        how = {"batch_size": data.batch_size, "length": data.length, "seed": seed}
+        if data.batching == "windows":
+            return batches.Windows(self.corpus.parts["train"], **how)
+        return batches.Lanes(self.corpus.parts["train"], reset=data.reset, **how)
+
+    def _validation(self, tokens: np.ndarray, reading: scoring.Reading):
+        import tensorflow as tf
+
+        rows, never = len(reading.places), self.corpus.tokenizer.never
+        shapes = [((rows, reading.chunk), k) for k in (tf.int32, tf.int32, tf.bool)] + [((rows,), tf.bool)]
+        dataset = tf.data.Dataset.from_generator(
+            lambda: reading.chunks(tokens, never),
+            output_signature=tuple(tf.TensorSpec(shape, kind) for shape, kind in shapes),
+        )
+        return dataset.apply(tf.data.experimental.assert_cardinality(len(reading))).prefetch(2)
