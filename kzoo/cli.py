@@ -469,6 +469,31 @@ def bench(
 
 
 @app.command()
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="A run's folder, an export's, or a SavedModel's.")],
+    name: Annotated[str | None, typer.Option(help="The model's name in addresses; default: the network's.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8501,
+    max_batch: Annotated[int, typer.Option(help="Examples in one call of the model.")] = 64,
+    queue: Annotated[int, typer.Option(help="Requests in work at most; further ones are answered 429.")] = 256,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request's body.")] = 16 * 2**20,
+    max_pixels: Annotated[int, typer.Option(help="Pixels of an encoded picture.")] = 40_000_000,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text to write.")] = 4096,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer over HTTP in TensorFlow Serving's and KServe's form; / is a page to try the model on."""
+    from kzoo.serve import serve as start
+
+    def ready(address: str, served) -> None:
+        print(f"{served.name} is served at {address} ({', '.join(served.doors)}); Ctrl-C ends it", flush=True)
+
+    bounds = {"max_batch": max_batch, "queue": queue, "max_body": max_body}
+    bounds |= {"max_pixels": max_pixels, "max_length": max_length}
+    start(path, name=name, host=host, port=port, ready=ready, **bounds)
+
+
+@app.command()
 def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Write a run's report as one HTML page: curves, figures, pictures, recipe."""
     from kzoo.report import report as write

@@ -128,7 +128,7 @@ def export(
     """
     run = run if isinstance(run, Run) else Run(run)
     formats = _check_formats(run.recipe.export.formats if formats is None else formats)
-    checkpoint, samples = run.weights, _load_samples(run)
+    checkpoint, samples = run.weights, run.samples
     card = {**run.card, "run": sha256(checkpoint)}
     target = Path(out or run.path / "export").resolve()
     with _staging(target) as folder:
@@ -178,17 +178,6 @@ def _check_formats(formats: Iterable[str] | str) -> tuple[str, ...]:
     if not formats:
         raise RequestError(f"an export needs at least one format{nearest('', FORMATS)}")
     return formats
-
-
-def _load_samples(run: Run) -> dict[str, np.ndarray]:
-    path = run.path / "samples.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise RequestError(f"{run.path} has no samples.npz, the inputs to verify an export with") from None
-    except Exception as error:  # a damaged zip raises one of many
-        raise RequestError(f"{path} cannot be read: {error}") from None
 
 
 def _identity(card: dict) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import kzoo
 
 PACKAGE = Path(kzoo.__file__).parent
-VERBS = {"train", "evaluate", "generate", "play", "score", "search", "export", "bench", "report", "survey"}
+VERBS = {"train", "evaluate", "generate", "play", "score", "search", "export", "bench", "report", "serve", "survey"}
 FOUNDATION = {
     "errors",
     "_version",
@@ -30,9 +30,10 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "tuner"} | FOUNDATION
+        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "serving", "tuner"} | FOUNDATION
         for verb in VERBS
     },
+    "serving": {"serving", "evaluate"} | FOUNDATION,
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
