@@ -201,6 +201,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write each picture with its detections here.")
     ] = None,
+    formats: Annotated[
+        str | None, typer.Option(help="What --out gets: pictures, coco, kitti; comma-separated. Default: pictures.")
+    ] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     quiet: Quiet = False,
@@ -212,7 +215,9 @@ def predict(
 
     if as_json and as_csv:
         raise RequestError("predict prints either --json or --csv")
-    answers = answer(run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out))
+    answers = answer(
+        run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out, formats=formats)
+    )
     if as_json:
         _print_json(answers)
         return
