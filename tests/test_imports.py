@@ -29,11 +29,8 @@ FOUNDATION = {
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
-    **{
-        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "tuner"} | FOUNDATION
-        for verb in VERBS
-    },
-    "tuner": FOUNDATION,
+    **{verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison"} | FOUNDATION for verb in VERBS},
+    "search": {"search", "tasks", "process", "report"} | FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},

@@ -44,10 +44,10 @@ class Trainer:
     def __init__(self):
         self.calls, self.failing, self.dying, self.nan = [], set(), None, set()
 
-    def __call__(self, recipe: Path, out: Path, log: Path, until: int | None) -> int:
+    def __call__(self, recipe: Path, out: Path, log: Path, until: int | None, share, watch) -> int | None:
         number = int(recipe.parent.name) if recipe.parent.name.isdigit() else recipe.parent.name
         done = len(Run(out).metrics()) if out.is_dir() else 0
-        self.calls.append({"number": number, "until": until, "done": done})
+        self.calls.append({"number": number, "until": until, "done": done, "share": share})
         wanted = kzoo.load_recipe(recipe)
         if number == self.dying:
             raise KeyboardInterrupt
@@ -59,6 +59,8 @@ class Trainer:
         for epoch in range(done, until or wanted.train.epochs):
             value = score(wanted) - 0.1 / (epoch + 1) + 0.001 * wanted.train.seed
             run.append_metrics({"epoch": epoch, "val_accuracy": math.nan if number in self.nan else value})
+            if watch():
+                return None
         if (until or wanted.train.epochs) == wanted.train.epochs:
             environment = {"processor": "none", "cores": 1, "versions": {"kzoo": "0"}}
             summary = {"seed": wanted.train.seed, "test": {"accuracy": value}, "environment": environment}
@@ -70,6 +72,8 @@ class Trainer:
 def trainer(monkeypatch) -> Trainer:
     trainer = Trainer()
     monkeypatch.setattr(process, "_run", trainer)
+    # Nothing here pulls the plug, and a flush of a busy disk takes longer than all the rest.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     return trainer
 
 
@@ -138,7 +142,7 @@ def test_failed_trials_are_skipped_and_told(tmp_path, trainer, capsys):
     assert [r["status"] for r in rows] == ["failed", "failed", "completed", "failed", "completed", "completed"]
     assert rows[0]["reason"] == "the loss is nan after epoch 2" and "not a finite number" in rows[1]["reason"]
     assert rows[0]["score"] == "" and (tmp_path / "s/trials/0004/log.txt").is_file()
-    assert "(3 failed)" in (tmp_path / "s/digits-tuned.yaml").read_text()
+    assert "(3 failed)" in (tmp_path / "s/cnn_classifier/digits-tuned.yaml").read_text()
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trial ")]
     assert len(told) == 6 and "failed: the loss is nan" in told[0] and "best 0." in told[2]
 
@@ -314,11 +318,11 @@ def test_an_unknown_objective_ends_the_search_at_once(tmp_path, trainer):
 def test_the_winner_is_a_recipe_like_any_other(tmp_path, trainer):
     recipe = parent()
     winner = kzoo.search(recipe, out=tmp_path / "s")
-    path = tmp_path / "s/digits-tuned.yaml"
+    path = tmp_path / "s/cnn_classifier/digits-tuned.yaml"
     state = json.loads((tmp_path / "s/search.json").read_text())
     assert winner == kzoo.load_recipe(path) and winner.name == "digits-tuned"
     assert winner.digest() == recipe.override(state["winner"]["values"]).digest() != recipe.digest()
-    assert set(configs.parse(path.read_text(), "winner")) == {"model", "arguments", "data", "train"}
+    assert set(configs.parse(path.read_text(), "winner")) == {"model", "arguments", "data", "train", "tuned"}
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     for told in ("random", "6 trials", "val_accuracy", "seed 0", "cnn_classifier/digits", recipe.digest()):
         assert told in header
@@ -329,11 +333,11 @@ def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, cap
     winner = kzoo.search(recipe, out=tmp_path / "s", retrain=3)
     result, said = winner.results[0], capsys.readouterr().err
     expected = [score(winner) - 0.1 / 9 + 0.001 * seed for seed in range(3)]
-    assert (result["metric"], result["seeds"]) == ("test_accuracy", [0, 1, 2])
-    assert result["mean"] == pytest.approx(expected[1]) and result["std"] == pytest.approx(0.001)
+    assert (result["metric"], result["seeds"]) == ("test accuracy", [0, 1, 2])
+    assert result["mean"] == pytest.approx(expected[1], abs=1e-5) and result["std"] == pytest.approx(0.001)
     retrained = json.loads((tmp_path / "s/search.json").read_text())["retrained"]
-    assert retrained["parent"]["mean"] == pytest.approx(score(recipe) - 0.1 / 9 + 0.001)
-    assert "winner  test_accuracy" in said and "parent  test_accuracy" in said
+    assert retrained["parent"]["mean"] == pytest.approx(score(recipe) - 0.1 / 9 + 0.001, abs=1e-5)
+    assert "winner  test accuracy" in said and "parent  test accuracy" in said
     # Once more costs nothing and keeps the results, also without asking for them.
     trainer.calls.clear()
     assert kzoo.search(recipe, out=tmp_path / "s", retrain=3).results[0]["mean"] == result["mean"]
@@ -357,11 +361,6 @@ def test_wrong_requests_are_refused_before_anything_starts(settings, told, tmp_p
     with pytest.raises(RequestError, match=told):
         kzoo.search(parent(**settings), out=tmp_path / "s")
     assert not trainer.calls and not (tmp_path / "s").exists()
-
-
-def test_workers_come_later(tmp_path):
-    with pytest.raises(RequestError, match="one trial at a time"):
-        kzoo.search(parent(), out=tmp_path / "s", workers=2)
 
 
 def test_dry_run_describes_and_trains_nothing(trainer):
@@ -394,14 +393,14 @@ def test_real_trials_in_real_processes(tmp_path, command):
     winner = kzoo.search(recipe, out=tmp_path / "s", retrain=1)
     assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 2
     assert 0 < winner.results[0]["mean"] <= 1 and winner.results[0]["std"] is None
-    trained = command("train", tmp_path / "s/digits-tuned.yaml", "--out", tmp_path / "run", "--quiet")
+    trained = command("train", tmp_path / "s/cnn_classifier/digits-tuned.yaml", "--out", tmp_path / "run", "--quiet")
     assert trained.code == 0 and Run(tmp_path / "run").summary["recipe"] == "digits-tuned"
     # A rung of hyperband, promoted: the copied run is taken up where it stopped.
     first, promoted = tmp_path / "rungs/0001", tmp_path / "rungs/0002"
     first.mkdir(parents=True)
-    assert process.train(first, winner, 1) == ""
+    assert not process.train(first, winner, 1).reason
     process.inherit(first / "run", promoted / "run")
-    assert process.train(promoted, winner, None) == ""
+    assert not process.train(promoted, winner, None).reason
     straight = Run(tmp_path / "run").metrics()
     columns = [k for k in straight[0] if k != "seconds"]
     assert [[r[k] for k in columns] for r in Run(promoted / "run").metrics()] == [
