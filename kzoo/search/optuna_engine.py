@@ -44,10 +44,10 @@ class Optuna:
             return Proposal(number + 1, resolve(self.space, recorded), recorded)
         if self.settings.tuner == "grid" and number >= self.size:
             return None
-        self._study.sampler = self._sampler(number)
         with warnings.catch_warnings():
-            # Groups of keys that are active together are the sampler's "experimental" feature.
+            # The brute-force sampler and groups of keys that are active together are "experimental" since 2023.
             warnings.simplefilter("ignore")
+            self._study.sampler = self._sampler(number)
             trial = self._study.ask()
             active: dict[str, Any] = {}
             for key, parameter in self.space.items():
@@ -94,9 +94,7 @@ class Optuna:
         seed = random.Random(f"{self.settings.seed}/{number}").randrange(2**32)
         if self.settings.tuner == "tpe":
             conditional = any(parameter.when for parameter in self.space.values())
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
         if self.settings.tuner == "grid":
             return optuna.samplers.BruteForceSampler(seed=seed)
         return optuna.samplers.RandomSampler(seed=seed)

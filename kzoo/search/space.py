@@ -120,6 +120,8 @@ def check(recipe: recipes.Recipe) -> None:
     settings = recipe.search
     if not settings.space:
         raise RequestError(f"{recipe.name or 'the recipe'} has no search.space; its form is {FORM}")
+    if all(parameter.is_fixed for parameter in settings.space.values()):
+        raise RequestError("search.space: nothing in it varies; give some key choices, or min and max")
     _check_method(recipe)
     for key, parameter in settings.space.items():
         if parameter.step is not None and parameter.step <= (1 if parameter.log else 0):
@@ -164,7 +166,7 @@ def _check_condition(space: Space, key: str) -> None:
         if other not in before:
             hint = nearest(other, before) if other not in space else ""
             raise RequestError(f"search.space: {key} depends on {other!r}, which does not stand before it{hint}")
-        known = levels(space[other])
+        known = None if space[other].is_fixed else levels(space[other])
         if known is None:
             raise RequestError(f"search.space: {key} depends on {other}, which needs choices or a step for that")
         for value in wanted(space[key], other):
