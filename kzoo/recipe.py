@@ -254,7 +254,9 @@ class Search(Settings):
     pruner: Literal["none", "median", "successive_halving", "hyperband"] = Field(
         "none", description="ends trials that look hopeless; all but median are Optuna's"
     )
-    max_trials: PositiveInt | None = Field(20, description="null for no limit, where max_hours is one")
+    max_trials: PositiveInt | None = Field(
+        None, description="default: no limit beside max_hours; without it 20, all of a grid, or a sweep of hyperband"
+    )
     max_hours: PositiveFloat | None = Field(None, description="no trial starts later; those under way are finished")
     objective: str = Field("", description="figure to improve; default: the task's own")
     direction: Literal["max", "min", ""] = Field("", description="default: by the objective's name")
@@ -266,13 +268,10 @@ class Search(Settings):
         2, description="epochs of the first rung of hyperband, and before a pruner may end a trial"
     )
     factor: Annotated[int, Field(ge=2)] = Field(3, description="hyperband keeps one trial of this many at each rung")
+    during: dict[str, Any] = Field(
+        {}, description="dotted keys that hold in the trials alone, such as data.validation, and not for the winner"
+    )
     space: dict[str, SearchParameter] = {}
-
-    @pydantic.model_validator(mode="after")
-    def _some_budget(self):
-        if self.max_trials is None and self.max_hours is None:
-            raise ValueError("needs max_trials or max_hours")
-        return self
 
 
 class Export(Settings):
@@ -389,7 +388,7 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
         raise RequestError(f"{origin}: {error}") from None
     try:
         registry.check_arguments(recipe.model, recipe.arguments, complete=False)
-        for key in recipe.search.space:
+        for key in (*recipe.search.space, *recipe.search.during):
             _check_tunable(recipe, key)
     except RequestError as error:
         raise RequestError(f"{origin}: {error}") from None

@@ -276,8 +276,15 @@ def test_a_budget_in_hours(tmp_path, trainer, monkeypatch):
     # More of either goes on with it.
     kzoo.search(parent(max_trials=5, max_hours=40.0), out=tmp_path / "s")
     assert len(table(tmp_path / "s")) == 5
-    with pytest.raises(RequestError, match="needs max_trials or max_hours"):
-        parent(max_trials=None)
+
+
+def test_without_a_budget_a_grid_is_whole_and_hyperband_has_a_sweep(tmp_path, trainer):
+    from kzoo.search import dry_run
+
+    kzoo.search(parent(tuner="grid", space=DISCRETE, max_trials=None), out=tmp_path / "s")
+    assert len(table(tmp_path / "s")) == 6
+    assert dry_run(parent(tuner="hyperband", min_epochs=1, max_trials=None))["max_trials"] == 23
+    assert dry_run(parent(max_trials=None))["max_trials"] == 20
 
 
 def test_resume_finds_the_newest_search_of_the_recipe(tmp_path, trainer, monkeypatch):
@@ -467,6 +474,16 @@ def test_an_objective_may_go_down(tmp_path, trainer):
     winner = kzoo.search(parent(direction="min"), out=tmp_path / "s")
     worst = min(table(tmp_path / "s"), key=lambda r: float(r["score"]))
     assert winner.train.optimizer.learning_rate == float(worst[RATE])
+
+
+def test_what_holds_during_the_search_does_not_hold_for_the_winner(tmp_path, trainer):
+    winner = kzoo.search(parent(max_trials=2, during={"train.label_smoothing": 0.2}), out=tmp_path / "s")
+    assert kzoo.load_recipe(tmp_path / "s/trials/0001/recipe.yaml").train.label_smoothing == 0.2
+    assert winner.train.label_smoothing == parent().train.label_smoothing != 0.2
+    with pytest.raises(RequestError, match="is in search.space too"):
+        kzoo.search(parent(during={RATE: 0.2}), out=tmp_path / "t")
+    with pytest.raises(RequestError, match="there is no key 'train.label'"):
+        parent(during={"train.label": 0.2})
 
 
 def test_an_unknown_objective_ends_the_search_at_once(tmp_path, trainer):

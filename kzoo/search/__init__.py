@@ -65,11 +65,11 @@ def dry_run(recipe: recipes.Recipe | str | Path) -> dict[str, Any]:
     """Describe what `search` would do, without training.
 
     Returns:
-        ``space`` (plain values), ``combinations`` (None for a continuous space), ``engine``, ``tuner``, ``max_trials``,
-        ``max_hours``, ``sweep`` (trials of one sweep of hyperband, else None), ``objective``, ``direction`` and
-        ``samples``, the first three proposals.
+        ``space`` (plain values), ``combinations`` (None for a continuous space), ``engine``, ``tuner``, ``max_trials``
+        (None for no limit), ``max_hours``, ``sweep`` (trials of one sweep of hyperband, else None), ``objective``,
+        ``direction`` and ``samples``, the first three proposals.
     """
-    from kzoo.search.engine import Outcome, open_engine
+    from kzoo.search.engine import Outcome, open_engine, trial_limit
     from kzoo.search.study import goal
 
     recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
@@ -77,8 +77,8 @@ def dry_run(recipe: recipes.Recipe | str | Path) -> dict[str, Any]:
     objective, direction = goal(recipe)
     settings = recipe.search
     engine = open_engine(settings, recipe.train.epochs, objective, direction)
-    asked = []
-    while len(asked) < min(3, settings.max_trials or 3) and (proposal := engine.ask()):
+    limit, asked = trial_limit(settings, engine), []
+    while len(asked) < min(3, limit or 3) and (proposal := engine.ask()):
         # A grid may wait for a result before it goes on; this one teaches the engine nothing.
         engine.tell(proposal.number, Outcome("failed"))
         asked.append(proposal)
@@ -87,7 +87,7 @@ def dry_run(recipe: recipes.Recipe | str | Path) -> dict[str, Any]:
         "combinations": space.combinations(settings.space),
         "engine": settings.engine,
         "tuner": settings.tuner,
-        "max_trials": settings.max_trials,
+        "max_trials": limit,
         "max_hours": settings.max_hours,
         "sweep": engine.sweep,
         "objective": objective,

@@ -7,6 +7,8 @@ from kzoo import recipe as recipes
 from kzoo.errors import RequestError
 from kzoo.quiet import import_keras
 
+_TRIALS = 20  # where neither the recipe nor the tuner says how many
+
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
@@ -79,6 +81,15 @@ class Engine(Protocol):
 
     def looks_hopeless(self, number: int, curve: tuple[float, ...]) -> bool:
         """Whether to end a trial under way, whose objective had these values after its epochs so far."""
+
+
+def trial_limit(settings: recipes.Search, engine: Engine) -> int | None:
+    """How many trials a search has at most; None where only `max_hours` or the space's size end it."""
+    if settings.max_trials is not None or settings.max_hours is not None:
+        return settings.max_trials
+    if settings.tuner == "grid":
+        return None
+    return engine.sweep or _TRIALS
 
 
 def open_engine(settings: recipes.Search, epochs: int, objective: str, direction: str) -> Engine:

@@ -9,6 +9,7 @@ from typing import Any
 from kzoo import console
 from kzoo.run import write_text
 from kzoo.search.engine import Proposal
+from kzoo.search.space import combinations
 
 _FACTS = ("number", "status", "score", "epochs", "seconds")
 
@@ -77,7 +78,7 @@ class Progress:
             told = f"{trial['status']}: {trial['reason'] or told}"
         leader = f"best {best['score']:.4f} (trial {best['number']})" if best else "no best yet"
         values = "  ".join(f"{short_key(k, trial['values'])} {v}" for k, v in trial["values"].items())
-        of = f"/{study.recipe.search.max_trials}" if study.recipe.search.max_trials else ""
+        of = f"/{study.limit}" if study.limit else ""
         return f"trial {number}{of}  {told}  {leader}  {values}  {trial['epochs']} epochs  {trial['seconds']:.0f} s"
 
     def _table(self):
@@ -115,7 +116,7 @@ class Progress:
         study, left = self.study, time_left(self.study, self.workers)
         ended = [t for t in study.trials.values() if "status" in t]
         failed, pruned = (sum(t["status"] == s for t in ended) for s in ("failed", "pruned"))
-        of = f" of {study.recipe.search.max_trials}" if study.recipe.search.max_trials else ""
+        of = f" of {study.limit}" if study.limit else ""
         parts = [
             f"{len(ended)}{of} trials",
             f"{failed} failed",
@@ -127,14 +128,14 @@ class Progress:
 
 def time_left(study, workers: int) -> float | None:
     """Seconds until the budget is used up, by the mean duration of a trial; None before one has ended."""
-    settings = study.recipe.search
+    limit = study.limit if study.limit is not None else combinations(study.recipe.search.space)
     known = [t["seconds"] for t in study.trials.values() if t.get("seconds")]
     found = []
-    if settings.max_hours is not None:
-        found.append(max(0.0, settings.max_hours - study.hours) * 3600)
-    if settings.max_trials is not None and known:
+    if study.recipe.search.max_hours is not None:
+        found.append(max(0.0, study.recipe.search.max_hours - study.hours) * 3600)
+    if limit is not None and known:
         ended = sum("status" in t for t in study.trials.values())
-        found.append(max(0, settings.max_trials - ended) * sum(known) / len(known) / workers)
+        found.append(max(0, limit - ended) * sum(known) / len(known) / workers)
     return min(found, default=None)
 
 

@@ -86,7 +86,7 @@ def _provenance(study: Study) -> dict[str, Any]:
         "score": float(f"{best['score']:.6g}"),
         "trained_epochs": best["epochs"],
         "trained_seeds": settings.seeds,
-        "max_trials": settings.max_trials,
+        "max_trials": study.limit,
         "max_hours": settings.max_hours,
         "trials": len(trials),
         "failed": sum(t.get("status") == "failed" for t in trials),

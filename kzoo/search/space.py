@@ -123,14 +123,17 @@ def check(recipe: recipes.Recipe) -> None:
     if all(parameter.is_fixed for parameter in settings.space.values()):
         raise RequestError("search.space: nothing in it varies; give some key choices, or min and max")
     _check_method(recipe)
+    if both := set(settings.space) & set(settings.during):
+        raise RequestError(f"search.during: {both.pop()} is in search.space too")
+    base = recipe.override(settings.during)
     for key, parameter in settings.space.items():
         if parameter.step is not None and parameter.step <= (1 if parameter.log else 0):
             least = "1, a factor, because it is logarithmic" if parameter.log else "0"
             raise RequestError(f"search.space: the step of {key} must be above {least}")
         _check_condition(settings.space, key)
-        _check_values(recipe, key)
+        _check_values(base, key)
     # The objective is what each trial monitors, so what holds for one holds for the other.
-    recipe.override({"train.monitor": settings.objective or recipe.train.monitor}).check()
+    base.override({"train.monitor": settings.objective or recipe.train.monitor}).check()
 
 
 def _check_method(recipe: recipes.Recipe) -> None:

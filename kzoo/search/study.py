@@ -13,7 +13,7 @@ from kzoo import recipe as recipes
 from kzoo.errors import WorkError
 from kzoo.process import Share
 from kzoo.quiet import import_keras
-from kzoo.search.engine import Outcome, Proposal, open_engine
+from kzoo.search.engine import Outcome, Proposal, open_engine, trial_limit
 from kzoo.search.journal import Journal
 from kzoo.search.progress import Progress
 from kzoo.search.trial import Curve, Trials
@@ -29,6 +29,7 @@ class Study:
         folder: The search's folder.
         recipe: The parent.
         objective: The figure to improve, and its `direction`.
+        limit: How many trials there are at most; None without such a limit.
         trials: What is known of each trial by its number: values, and once it has ended status, score, epochs, seconds.
         pending: Proposals that were under way when an earlier process ended.
     """
@@ -40,6 +41,7 @@ class Study:
         self.pending: dict[int, Proposal] = {}
         self.journal = Journal(folder)
         self.engine = open_engine(recipe.search, recipe.train.epochs, self.objective, self.direction)
+        self.limit = trial_limit(recipe.search, self.engine)
         # Workers ask about hopeless trials while the main thread asks and tells.
         self._engine_lock = threading.Lock()
         self._began, self._before = time.monotonic(), 0.0
@@ -55,7 +57,7 @@ class Study:
     def hopeless(self) -> bool:
         """Whether enough trials have ended, and all of them failed."""
         ended = sum("status" in t for t in self.trials.values())
-        return self.best is None and ended >= min(_HOPELESS, self.recipe.search.max_trials or _HOPELESS)
+        return self.best is None and ended >= min(_HOPELESS, self.limit or _HOPELESS)
 
     @property
     def hours(self) -> float:
@@ -65,9 +67,8 @@ class Study:
     @property
     def may_start(self) -> bool:
         """Whether the budget allows another trial."""
-        settings = self.recipe.search
-        few = settings.max_trials is None or len(self.trials) < settings.max_trials
-        return few and (settings.max_hours is None or self.hours < settings.max_hours)
+        hours = self.recipe.search.max_hours
+        return (self.limit is None or len(self.trials) < self.limit) and (hours is None or self.hours < hours)
 
     def play_back(self) -> None:
         """Bring a new engine to where the journal ends; `pending` are then the trials that were under way."""

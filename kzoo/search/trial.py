@@ -44,7 +44,7 @@ class Trials:
         """
         began = time.monotonic()
         try:
-            recipe = self.recipe.override(proposal.values)
+            recipe = self.recipe.override({**self.recipe.search.during, **proposal.values})
         except RequestError as error:
             return Outcome("failed", reason=str(error))
         found = []
