@@ -468,8 +468,11 @@ def bench(
 
 @app.command()
 def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Write a run's report as one HTML page: curves, figures, pictures, recipe."""
-    from kzoo.report import report as write
+    """Write a run's or a search's report as one HTML page: curves, figures, pictures, recipe; or trials."""
+    if (run / "search.json").is_file():
+        from kzoo.search.page import write
+    else:
+        from kzoo.report import report as write
 
     path = write(run, out=out)
     if as_json:

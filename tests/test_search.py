@@ -18,7 +18,7 @@ import kzoo
 from kzoo import configs, process
 from kzoo.errors import RequestError, WorkError
 from kzoo.run import Run, write_json, write_text
-from kzoo.search import space
+from kzoo.search import page, space
 from kzoo.search.study import Study
 
 RATE, DROPOUT, BATCH = "train.optimizer.learning_rate", "arguments.dropout", "data.batch_size"
@@ -67,15 +67,20 @@ class Trainer:
         run = Run(out) if out.is_dir() else Run.create(wanted, wanted.digest(), out)
         write_text(run.checkpoint("last"), "")
         for epoch in range(done, until or wanted.train.epochs):
-            value = score(wanted) - 0.1 / (epoch + 1) + 0.001 * wanted.train.seed
+            value = self.value(wanted, epoch)
             run.append_metrics({"epoch": epoch, "val_accuracy": math.nan if number in self.nan else value})
             if watch():
                 return None
         if (until or wanted.train.epochs) == wanted.train.epochs:
+            value = self.value(wanted, wanted.train.epochs - 1)
             environment = {"processor": "none", "cores": 1, "versions": {"kzoo": "0"}}
             summary = {"seed": wanted.train.seed, "test": {"accuracy": value}, "environment": environment}
             write_json(out / "summary.json", {**summary, "training": {"val_accuracy": value}})
         return 0
+
+    @staticmethod
+    def value(recipe, epoch: int) -> float:
+        return score(recipe) - 0.1 / (epoch + 1) + 0.001 * recipe.train.seed
 
 
 @pytest.fixture
@@ -84,6 +89,8 @@ def trainer(monkeypatch) -> Trainer:
     monkeypatch.setattr(process, "_run", trainer)
     # Nothing here pulls the plug, and a flush of a busy disk takes longer than all the rest.
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    # Drawing takes longer than a search without networks; the page has a test of its own.
+    monkeypatch.setattr(page, "write", lambda folder: None)
     return trainer
 
 
@@ -470,6 +477,53 @@ def test_several_seeds_of_a_trial_count_by_their_median(tmp_path, trainer):
     assert winner.train.seed == 0 and len(trainer.calls) == 6
 
 
+def test_the_page_and_tensorboard_show_every_trial(tmp_path, trainer, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer.failing = {4}
+    keys = {k: v for k, v in CONDITIONAL.items() if k != DROPOUT} | SPACE
+    recipe = parent(engine="optuna", pruner="median", space=keys, max_trials=14).override({DROPOUT: 0.2})
+    kzoo.search(recipe, out=tmp_path / "s", retrain=2)
+    monkeypatch.undo()
+    text = page.write(tmp_path / "s").read_text()
+    assert text.count("data:image/png;base64") == 3 and "src='http" not in text
+    for told in ("highest val_accuracy", "trained from scratch: test accuracy", "what mattered", "out-of-bag"):
+        assert told in text
+    assert text.count("<tr><td>") == 14 and "the loss is nan after epoch 2" in text
+    boards = sorted((tmp_path / "s/tensorboard").iterdir())
+    assert [b.name for b in boards] == [f"{n:04d}" for n in range(1, 15)]
+    shown = EventAccumulator(str(boards[0])).Reload()
+    assert len(shown.Scalars("epoch/val_accuracy")) == 9
+    first = float(table(tmp_path / "s")[0]["score"])
+    assert shown.Scalars("val_accuracy")[0].value == pytest.approx(first)
+    assert "_hparams_/session_start_info" in shown.summary_metadata
+    # What a kill kept from being written comes when the search goes on, which here has no trial left.
+    shutil.rmtree(boards[1])
+    kzoo.search(recipe, out=tmp_path / "s")
+    assert boards[1].is_dir() and (tmp_path / "s/search.html").is_file()
+
+
+def test_importance_finds_what_the_scores_depend_on():
+    import numpy as np
+
+    from kzoo.search.importance import correlation, importance
+
+    settings = parent(space={**SPACE, "train.optimizer.name": {"choices": ["sgd", "adam"]}}).search
+    rng = np.random.default_rng(0)
+    trials = []
+    for _ in range(60):
+        rate, dropout = 10 ** rng.uniform(-4, -1), rng.choice([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+        values = {RATE: rate, DROPOUT: dropout, BATCH: int(rng.choice([32, 64])), "train.optimizer.name": "sgd"}
+        trials.append({"values": values, "score": -abs(math.log10(rate) + 2.5) - 0.3 * dropout, "epochs": 5})
+    shares, fit = importance(settings.space, trials)
+    assert sum(shares.values()) == pytest.approx(1) and fit > 0.8
+    assert shares[RATE] > 0.8 > 0.2 > shares[DROPOUT] > shares[BATCH] >= shares["train.optimizer.name"] == 0
+    low = [t for t in trials if t["values"][RATE] < 10**-2.5]
+    assert correlation(settings.space, RATE, low) > 0.8 and abs(correlation(settings.space, BATCH, trials)) < 0.3
+    assert correlation(settings.space, "train.optimizer.name", trials) is None
+    assert importance(settings.space, trials[:9]) is None
+
+
 def test_an_objective_may_go_down(tmp_path, trainer):
     winner = kzoo.search(parent(direction="min"), out=tmp_path / "s")
     worst = min(table(tmp_path / "s"), key=lambda r: float(r["score"]))
@@ -533,7 +587,10 @@ def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, cap
         ({"tuner": "hyperband", "pruner": "median"}, "ends hopeless trials itself"),
         ({"pruner": "median", "seeds": 2}, "set search.seeds to 1"),
         ({"engine": "optuna", "tuner": "grid"}, "a grid needs a step or choices for train.optimizer.learning_rate"),
-        ({"space": {DROPOUT: {"fixed": 0.1, "when": {BATCH: 32}}}}, "'data.batch_size', which does not stand before"),
+        (
+            {"space": {DROPOUT: {"choices": [0.1], "when": {BATCH: 32}}}},
+            "'data.batch_size', which does not stand before",
+        ),
         (
             {"space": {RATE: SPACE[RATE], DROPOUT: {"fixed": 0.1, "when": {RATE: 1e-3}}}},
             "which needs choices or a step",

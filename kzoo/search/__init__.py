@@ -1,8 +1,9 @@
 """Recipe to better recipe: a search over dotted recipe keys, each trial a training in a process of its own.
 
 A search's folder holds ``search.json`` (what is searched, and what came out), ``journal.jsonl`` (what the engine was
-asked and told, in order), ``trials.csv`` (the same for people), ``trials/<number>/`` with ``recipe.yaml``, ``log.txt``
-and ``run/``, and the winner, ``<model>/<dataset>-tuned.yaml``. Every file is written atomically and the journal is the
+asked and told, in order), ``trials.csv`` and ``search.html`` (the same for people), ``tensorboard/`` (for its HParams
+page), ``trials/<number>/`` with ``recipe.yaml``, ``log.txt`` and ``run/``, and the winner,
+``<model>/<dataset>-tuned.yaml``. Every file is written atomically and the journal is the
 only state: a search that was killed plays it back to a new engine, whose next proposal is then the one that would have
 come, and the trials that were under way go on from their runs' checkpoints.
 """
@@ -41,16 +42,16 @@ def search(
         RequestError: The recipe has no usable search space, `out` is taken, or there are more workers than cores.
         WorkError: The first trials all failed, no trial succeeded, or a re-training failed.
     """
-    from kzoo.search import result
+    from kzoo.search import page, result
     from kzoo.search.shares import share_out
-    from kzoo.search.study import Study, work
+    from kzoo.search.study import Study, goal, work
 
     recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
     shares = share_out(workers)
     if retrain < 0:
         raise RequestError(f"retrain is {retrain}: it takes a number of seeds, 0 for none")
     space.check(recipe)
-    folder = journal.open_folder(recipe, Path(out) if out else None, resume)
+    folder = journal.open_folder(recipe, goal(recipe), Path(out) if out else None, resume)
     with journal.lock(folder):
         study = Study(folder, recipe)
         study.play_back()
@@ -58,6 +59,7 @@ def search(
         path = result.write_winner(study)
         if retrain:
             result.retrain(study, retrain, shares)
+        page.write(folder)
     return recipes.load(path)
 
 

@@ -20,11 +20,12 @@ def short_name(recipe: recipes.Recipe) -> str:
     return recipe.name.rpartition("/")[2] or "custom"
 
 
-def open_folder(recipe: recipes.Recipe, out: Path | None, resume: bool | None) -> Path:
+def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None, resume: bool | None) -> Path:
     """Make the search's folder, or see that it holds a search of the same recipe.
 
     Args:
         recipe: The parent.
+        goal: Objective and direction.
         out: The folder; default a new one, or with `resume` the newest of this recipe.
         resume: Whether there must be a search to go on with; None where there may be one.
 
@@ -44,7 +45,8 @@ def open_folder(recipe: recipes.Recipe, out: Path | None, resume: bool | None) -
         # A kill before the first file was whole leaves only hidden ones.
         if any(not p.name.startswith(".") for p in folder.iterdir()):
             raise RequestError(f"{folder} is not empty and holds no search; name another --out")
-        write_json(folder / "search.json", {**request, "created": now(), "environment": environment()})
+        known = {"objective": goal[0], "direction": goal[1], "created": now(), "environment": environment()}
+        write_json(folder / "search.json", {**request, **known})
         console.say(f"{recipe.search.tuner} search over {', '.join(recipe.search.space)}: {folder}")
     elif resume is False:
         raise RequestError(f"{folder} holds a search already; name another --out")

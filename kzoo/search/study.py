@@ -13,6 +13,7 @@ from kzoo import recipe as recipes
 from kzoo.errors import WorkError
 from kzoo.process import Share
 from kzoo.quiet import import_keras
+from kzoo.search import board
 from kzoo.search.engine import Outcome, Proposal, open_engine, trial_limit
 from kzoo.search.journal import Journal
 from kzoo.search.progress import Progress
@@ -159,6 +160,8 @@ def work(study: Study, shares: list[Share]) -> None:
     """
     trials = Trials(study.folder, study.recipe, study.objective, study.direction)
     progress = Progress(study, len(shares))
+    # What a kill kept from being written.
+    board.write(study)
     cancelled = threading.Event()
     free, running = list(shares), {}
 
@@ -188,6 +191,7 @@ def work(study: Study, shares: list[Share]) -> None:
                     proposal, share = running[future]
                     study.end(proposal.number, future.result())
                     progress.end(proposal)
+                    board.write(study)
                     del running[future]
                     free.append(share)
                 progress.show()
