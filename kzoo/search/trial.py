@@ -12,7 +12,7 @@ from kzoo.errors import RequestError, nearest
 from kzoo.run import Run
 from kzoo.search.engine import Outcome, Proposal
 
-_KILLS = 3  # a training that is killed so often without finishing an epoch in between has failed
+_KILLS = 8  # a training that is killed so often in a row without finishing an epoch has failed
 
 Curve = tuple[float, ...]
 
