@@ -373,9 +373,12 @@ def search(
     recipe: RecipeName,
     sets: Sets = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the search that --out holds.")] = True,
+    resume: Annotated[
+        bool | None,
+        typer.Option(help="Go on with the search in --out, or the newest of this recipe; --no-resume refuses one."),
+    ] = None,
     retrain: Annotated[int, typer.Option(min=0, help="Train winner and parent anew over this many seeds.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once; they divide the cores and GPUs.")] = 1,
     dry: Annotated[bool, typer.Option("--dry-run", help="Show the space and three samples; train nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -495,8 +498,11 @@ def serve(
 
 @app.command()
 def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Write a run's report as one HTML page: curves, figures, pictures, recipe."""
-    from kzoo.report import report as write
+    """Write a run's or a search's report as one HTML page: curves, figures, pictures, recipe; or trials."""
+    if (run / "search.json").is_file():
+        from kzoo.search.page import write
+    else:
+        from kzoo.report import report as write
 
     path = write(run, out=out)
     if as_json:

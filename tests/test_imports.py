@@ -30,11 +30,11 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "serving", "tuner"} | FOUNDATION
+        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "serving"} | FOUNDATION
         for verb in VERBS
     },
+    "search": {"search", "tasks", "process", "report"} | FOUNDATION,
     "serving": {"serving", "evaluate"} | FOUNDATION,
-    "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},
