@@ -81,7 +81,8 @@ def fit(
         judged = callbacks.Judged(judge, averaging, progress) if judge else None
         board = callbacks.Board(run)
         dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
-        _make_variables(model, dataset)
+        if loss is not None:
+            _make_variables(model, dataset)
         model.fit(
             dataset,
             epochs=epochs,
