@@ -30,9 +30,11 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "tuner"} | FOUNDATION
+        verb: {"tasks", "evaluate", "process", "report", "served", "export", "runtimes", "comparison", "tuner"}
+        | FOUNDATION
         for verb in VERBS
     },
+    "served": {"runtimes"} | FOUNDATION,
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
