@@ -1,4 +1,7 @@
-"""What a loss of precision costs: the task's own figure on the test part, beside that of the float network."""
+"""What a loss of precision costs: the task's own figure on the test part, beside that of the float network.
+
+Data without a test part are judged on the validation part.
+"""
 
 import math
 from functools import cached_property
@@ -36,16 +39,17 @@ class Judge:
     def judge(self, model, card: dict, artefact: Path, written) -> None:
         """Note an artefact's figure, or why it cannot be judged."""
         try:
+            split = "test" if "test" in self.task.splits else "validation"
             if self._float is None:
-                self._float = self.task.evaluate(model, "test")
-            found = self.task.evaluate(served.Network(artefact, model), "test")
+                self._float = self.task.evaluate(model, split)
+            found = self.task.evaluate(served.Network(artefact, model), split)
         except KzooError as error:
             written.failure = f"cannot be judged on the test part: {error}"
             return
         name = self.task.monitor.removeprefix("val_")
         value, reference = float(found[name]), float(self._float[name])
-        allowed = max(MOST_LOST * abs(reference), _spread(self._float))
-        written.test = {"figure": name, "value": value, "float": reference, "allowed": allowed}
+        allowed = max(MOST_LOST * abs(reference), _spread(self._float, name))
+        written.test = {"figure": name, "split": split, "value": value, "float": reference, "allowed": allowed}
 
 
 def lost(test: dict[str, Any]) -> float:
@@ -56,10 +60,12 @@ def lost(test: dict[str, Any]) -> float:
     return gap if higher_is_better(test["figure"]) else -gap
 
 
-def _spread(figures: dict[str, Any]) -> float:
-    """Twice the standard error of a mean over episodes; 0 where the test is the same each time."""
+def _spread(figures: dict[str, Any], name: str) -> float:
+    """What a figure would change by chance with other episodes (two standard errors) or examples (one)."""
     returns = figures.get("returns")
-    if not returns:
-        return 0.0
-    mean = sum(returns) / len(returns)
-    return 2 * math.sqrt(sum((r - mean) ** 2 for r in returns)) / len(returns)
+    if returns:
+        mean = sum(returns) / len(returns)
+        return 2 * math.sqrt(sum((r - mean) ** 2 for r in returns)) / len(returns)
+    if name == "accuracy" and figures.get("examples"):
+        return math.sqrt(figures[name] * (1 - figures[name]) / figures["examples"])
+    return 0.0

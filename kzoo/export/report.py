@@ -30,8 +30,8 @@ class ExportReport:
         formats: For each format its ``files`` (``bytes`` and ``sha256`` by relative path), ``bytes`` in all,
             ``runtime`` (versions), ``signatures`` (figures by door), ``refused`` (the reason by door that the format
             cannot hold), ``ok``, and ``error``, which is None where the artefact could be run. Formats that are not
-            float32 also have ``precision`` and ``test``: the ``figure`` that judges the task on the test part,
-            the artefact's ``value``, the float network's, ``float``, and how much worse is ``allowed``.
+            float32 also have ``precision`` and ``test``: the ``figure`` that judges the task, on which
+            ``split``, the artefact's ``value``, the float network's, ``float``, and how much worse is ``allowed``.
         files: ``bytes`` and ``sha256`` of the files beside the artefacts.
         run: ``model``, ``recipe``, and the ``sha256`` of the checkpoint.
         date: When the artefacts were compared.
@@ -104,6 +104,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder} is not an export: {reason}")
     try:
         known = document["schema"] == _SCHEMA and document["run"] and set(document["formats"]) <= set(FORMATS)
+        known = known and all(isinstance(f["signatures"], dict) for f in document["formats"].values())
         listed(document)
     except (KeyError, TypeError, AttributeError):
         known = False
@@ -126,7 +127,7 @@ def fault(figures: dict) -> str:
     if not wrong:
         test = figures["test"]
         return (
-            f"its {test['figure']} on the test part is {test['value']:.4f}, where the float network has "
+            f"its {test['figure']} on the {test['split']} part is {test['value']:.4f}, where the float network has "
             f"{test['float']:.4f}"
         )
     door, worst = wrong[0]

@@ -69,10 +69,13 @@ class RollingAttention(keras.layers.Layer):
         return {**super().get_config(), **own}
 
     def _heads(self, x):
-        return ops.reshape(x, (-1, ops.shape(x)[1], self.num_heads, x.shape[-1] // self.num_heads))
+        # Each axis is named: of an empty cache nothing could be inferred from the number of values.
+        batch, time = ops.shape(x)[:2]
+        return ops.reshape(x, (batch, time, self.num_heads, x.shape[-1] // self.num_heads))
 
     def _flat(self, x):
-        return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
+        batch, time = ops.shape(x)[:2]
+        return ops.reshape(x, (batch, time, x.shape[2] * x.shape[3]))
 
 
 @keras.saving.register_keras_serializable("kzoo")
