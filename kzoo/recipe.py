@@ -274,15 +274,27 @@ class Search(Settings):
     space: dict[str, SearchParameter] = {}
 
 
+# The names of `kzoo.export.formats.FORMATS`.
+ExportFormat = Literal[
+    "h5",
+    "keras",
+    "weights_h5",
+    "saved_model",
+    "onnx",
+    "litert",
+    "keras_int8",
+    "onnx_int8",
+    "onnx_float16",
+    "litert_dynamic",
+    "litert_int8",
+    "litert_float16",
+]
+
+
 class Export(Settings):
     """What `kzoo export` writes unless told otherwise."""
 
-    formats: tuple[Literal["h5", "keras", "weights_h5", "saved_model"], ...] = (
-        "h5",
-        "keras",
-        "weights_h5",
-        "saved_model",
-    )
+    formats: tuple[ExportFormat, ...] = ("h5", "keras", "weights_h5", "saved_model")
 
 
 class Recipe(Settings):
@@ -368,6 +380,11 @@ def load(reference: str | Path, overrides: Iterable[str] | dict[str, Any] = ()) 
 load_recipe = load
 
 
+def of_task(task: str) -> type[Recipe]:
+    """The recipes of a task."""
+    return importlib.import_module(f"kzoo.tasks.{task}.settings").Recipe
+
+
 def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str = "") -> Recipe:
     """Validate plain values as a recipe.
 
@@ -379,7 +396,7 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
     if not isinstance(values, dict) or not isinstance(values.get("model"), str):
         raise RequestError(f"{origin}: a recipe starts with 'model: <name>'; `kzoo list` shows the names")
     task = registry.find(values["model"]).task
-    kind = importlib.import_module(f"kzoo.tasks.{task}.settings").Recipe
+    kind = of_task(task)
     try:
         recipe = kind.model_validate_json(json.dumps(values, default=list))
     except pydantic.ValidationError as error:

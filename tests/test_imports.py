@@ -30,10 +30,12 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "serving"} | FOUNDATION
+        verb: {"tasks", "evaluate", "process", "report", "served", "serving", "export", "runtimes", "comparison"}
+        | FOUNDATION
         for verb in VERBS
     },
     "search": {"search", "tasks", "process", "report"} | FOUNDATION,
+    "served": {"runtimes"} | FOUNDATION,
     "serving": {"serving", "evaluate"} | FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
