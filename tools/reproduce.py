@@ -56,7 +56,8 @@ def train(name: str, seed: int, out: Path) -> tuple[Run, float]:
     run, wanted = Run(folder), recipe.load(name, {"train.seed": seed}).digest()
     if run.origin["requested"] != wanted:
         sys.exit(f"{folder} is a run of an earlier form of {name}: remove it, or name another --out")
-    return run, float(clock.read_text())
+    # A run that was made by hand and put there has no clock but its own.
+    return run, float(clock.read_text()) if clock.is_file() else run.summary["training"]["seconds"]
 
 
 def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[Run, float]]) -> list[dict]:
