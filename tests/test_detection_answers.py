@@ -116,7 +116,7 @@ def test_the_exported_artefact_answers_pictures_in_their_own_pixels(small_detect
     import tensorflow as tf
 
     from kzoo.build import rebuild
-    from kzoo.export import _save_signatures
+    from kzoo.export.formats.saved_model import write_signatures
     from kzoo.tasks import open_answers
 
     card = {**small_detector.card, "preprocessing": {**small_detector.card["preprocessing"], "fit": fit}}
@@ -128,7 +128,7 @@ def test_the_exported_artefact_answers_pictures_in_their_own_pixels(small_detect
         layer.set_weights([rng.normal(0, 0.1, w.shape) for w in layer.get_weights()])
     with np.load(small_detector.path / "samples.npz") as stored:
         signatures = answers.signatures(model, dict(stored))
-    _save_signatures(signatures, tmp_path / "saved")
+    write_signatures(signatures, tmp_path / "saved")
     served = tf.saved_model.load(str(tmp_path / "saved"))
     encoded = [picture.read_bytes(), picture.read_bytes()]
     found = {k: v.numpy() for k, v in served.signatures["serve_bytes"](encoded=tf.constant(encoded)).items()}
