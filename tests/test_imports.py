@@ -30,11 +30,23 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "served", "export", "runtimes", "comparison", "tuner"}
+        verb: {
+            "tasks",
+            "evaluate",
+            "process",
+            "report",
+            "served",
+            "vetting",
+            "export",
+            "runtimes",
+            "comparison",
+            "tuner",
+        }
         | FOUNDATION
         for verb in VERBS
     },
-    "served": {"runtimes"} | FOUNDATION,
+    "served": {"runtimes", "vetting"} | FOUNDATION,
+    "vetting": {"errors"},
     "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
