@@ -39,6 +39,7 @@ _HOMES = {
     "resume": "kzoo.train",
     "score": "kzoo.score",
     "search": "kzoo.search",
+    "serve": "kzoo.serve",
     "stream": "kzoo.generate",
     "train": "kzoo.train",
     "verify": "kzoo.export",

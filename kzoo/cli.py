@@ -205,6 +205,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write each picture with its detections here.")
     ] = None,
+    formats: Annotated[
+        str | None, typer.Option(help="What --out gets: pictures, coco, kitti; comma-separated. Default: pictures.")
+    ] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     quiet: Quiet = False,
@@ -216,7 +219,9 @@ def predict(
 
     if as_json and as_csv:
         raise RequestError("predict prints either --json or --csv")
-    answers = answer(run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out))
+    answers = answer(
+        run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out, formats=formats)
+    )
     if as_json:
         _print_json(answers)
         return
@@ -372,9 +377,12 @@ def search(
     recipe: RecipeName,
     sets: Sets = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the search that --out holds.")] = True,
+    resume: Annotated[
+        bool | None,
+        typer.Option(help="Go on with the search in --out, or the newest of this recipe; --no-resume refuses one."),
+    ] = None,
     retrain: Annotated[int, typer.Option(min=0, help="Train winner and parent anew over this many seeds.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once; they divide the cores and GPUs.")] = 1,
     dry: Annotated[bool, typer.Option("--dry-run", help="Show the space and three samples; train nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -468,9 +476,37 @@ def bench(
 
 
 @app.command()
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="A run's folder, an export's, or a SavedModel's.")],
+    name: Annotated[str | None, typer.Option(help="The model's name in addresses; default: the network's.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8501,
+    max_batch: Annotated[int, typer.Option(help="Examples in one call of the model.")] = 64,
+    queue: Annotated[int, typer.Option(help="Requests in work at most; further ones are answered 429.")] = 256,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request's body.")] = 16 * 2**20,
+    max_pixels: Annotated[int, typer.Option(help="Pixels of an encoded picture.")] = 40_000_000,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text to write.")] = 4096,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer over HTTP in TensorFlow Serving's and KServe's form; / is a page to try the model on."""
+    from kzoo.serve import serve as start
+
+    def ready(address: str, served) -> None:
+        print(f"{served.name} is served at {address} ({', '.join(served.doors)}); Ctrl-C ends it", flush=True)
+
+    bounds = {"max_batch": max_batch, "queue": queue, "max_body": max_body}
+    bounds |= {"max_pixels": max_pixels, "max_length": max_length}
+    start(path, name=name, host=host, port=port, ready=ready, **bounds)
+
+
+@app.command()
 def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Write a run's report as one HTML page: curves, figures, pictures, recipe."""
-    from kzoo.report import report as write
+    """Write a run's or a search's report as one HTML page: curves, figures, pictures, recipe; or trials."""
+    if (run / "search.json").is_file():
+        from kzoo.search.page import write
+    else:
+        from kzoo.report import report as write
 
     path = write(run, out=out)
     if as_json:

@@ -76,10 +76,10 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     Args:
         run: A run or its folder; or an artefact of `kzoo.export`: a ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or
             ``.tflite`` file or a SavedModel's folder.
-        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays. For a
-            language model: a prompt or several.
-        **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit`` and
-            ``out``, a folder for pictures with boxes.
+        inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays; detection
+            takes videos too. For a language model: a prompt or several.
+        **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit``, ``out``,
+            a folder for pictures with boxes, and ``formats`` of what is written there.
 
     Returns:
         One answer for each input, in order.

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from kzoo import _version, configs
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
@@ -118,6 +120,22 @@ class Run:
             if (self.checkpoint(name)).is_file():
                 return self.checkpoint(name)
         raise RequestError(f"{self.path} holds no checkpoint yet; go on with `kzoo train --resume {self.path}`")
+
+    @property
+    def samples(self) -> dict[str, np.ndarray]:
+        """A few raw inputs, by name, with which exports are verified and graphs warmed.
+
+        Raises:
+            RequestError: They are missing or unreadable.
+        """
+        path = self.path / "samples.npz"
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except FileNotFoundError:
+            raise RequestError(f"{self.path} has no samples.npz, the inputs to verify an export with") from None
+        except Exception as error:  # a damaged zip raises one of many
+            raise RequestError(f"{path} cannot be read: {error}") from None
 
     def checkpoint(self, name: str) -> Path:
         """Path of the checkpoint called ``best`` or ``last``."""

@@ -1,6 +1,7 @@
 """A trained detector's boxes on pictures, by command, in Python and from the exported artefact."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,34 @@ def picture(tmp_path_factory):
     return path
 
 
-def test_predict_writes_pictures_with_boxes_and_json(small_detector, picture, tmp_path, command):
-    options = {"--score": 0.01, "--limit": 5, "--out": tmp_path / "drawn"}
-    flat = [part for pair in options.items() for part in pair]
-    done = command("predict", small_detector.path, picture, *flat, "--json")
+def test_predict_writes_pictures_coco_results_and_kitti_labels(small_detector, picture, tmp_path, command):
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        folder.mkdir()
+        (folder / "000017.png").write_bytes(picture.read_bytes())
+    out = tmp_path / "out"
+    options = ["--score", 0.01, "--limit", 3, "--formats", "pictures,coco,kitti", "--out", out, "--json"]
+    done = command("predict", small_detector.path, *folders, *options)
     assert done.code == 0, done.err
-    (answer,) = json.loads(done.out)
-    assert (answer["height"], answer["width"]) == (120, 400) and len(answer["objects"]) == 5
-    for thing in answer["objects"]:
-        x1, y1, x2, y2 = thing["box"]
-        assert 0 <= x1 <= x2 <= 400 and 0 <= y1 <= y2 <= 120 and thing["label"] in ("Car", "Pedestrian")
-    drawn = Path(answer["picture"])
-    assert drawn == tmp_path / "drawn" / "street.png" and drawn.read_bytes().startswith(b"\x89PNG")
+    answers = json.loads(done.out)
+    for answer, name in zip(answers, ("000017", "000017-2"), strict=True):
+        assert (answer["height"], answer["width"]) == (120, 400) and len(answer["objects"]) == 3
+        for thing in answer["objects"]:
+            x1, y1, x2, y2 = thing["box"]
+            assert 0 <= x1 <= x2 <= 400 and 0 <= y1 <= y2 <= 120 and thing["label"] in ("Car", "Pedestrian")
+        assert Path(answer["picture"]) == out / f"{name}.png"
+        assert Path(answer["picture"]).read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((out / "detections.json").read_text())
+    assert [r["image_id"] for r in rows] == [17, 17, 17, "000017-2", "000017-2", "000017-2"]
+    thing = answers[0]["objects"][0]
+    x1, y1, x2, y2 = thing["box"]
+    assert rows[0]["category_id"] == 1 + ["Car", "Pedestrian"].index(thing["label"])
+    np.testing.assert_allclose(rows[0]["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=0.01)
+    lines = (out / "labels" / "000017.txt").read_text().splitlines()
+    first = lines[0].split()
+    assert len(lines) == 3 and len(first) == 16 and first[0] == thing["label"]
+    np.testing.assert_allclose([float(v) for v in first[4:8]], thing["box"], atol=0.01)
+    assert float(first[15]) == pytest.approx(thing["score"], abs=1e-4)
 
 
 def test_pictures_of_any_size_and_form_are_answered_alike(small_detector, picture):
@@ -44,9 +61,39 @@ def test_pictures_of_any_size_and_form_are_answered_alike(small_detector, pictur
     assert (large["height"], large["width"]) == (240, 800)
 
 
+def test_a_video_is_answered_frame_by_frame_and_drawn_as_a_video(small_detector, tmp_path):
+    imageio = pytest.importorskip("imageio.v3")
+    pytest.importorskip("imageio_ffmpeg")
+    from kzoo.data.detection import scenes
+
+    frames = np.stack([scenes.draw((9, n))[0] for n in (0, 1, 1)] * 4)
+    imageio.imwrite(tmp_path / "drive.mp4", frames, plugin="FFMPEG", fps=7, macro_block_size=1)
+    found = kzoo.predict(
+        small_detector, tmp_path / "drive.mp4", score=0.01, limit=2, out=tmp_path / "out", formats="pictures,kitti"
+    )
+    assert [a["frame"] for a in found] == list(range(12)) and {len(a["objects"]) for a in found} == {2}
+    assert {a["picture"] for a in found} == {str(tmp_path / "out" / "drive.mp4")}
+    drawn = imageio.imread(tmp_path / "out" / "drive.mp4", plugin="FFMPEG")
+    assert drawn.shape == (12, 360, 1200, 3)
+    assert imageio.immeta(tmp_path / "out" / "drive.mp4", plugin="FFMPEG")["fps"] == 7
+    assert (tmp_path / "out" / "labels" / "drive_000011.txt").is_file()
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(kzoo.RequestError, match=r"bad\.mp4 is no readable video"):
+        kzoo.predict(small_detector, tmp_path / "bad.mp4")
+
+
+def test_a_video_without_the_extra_says_what_to_install(small_detector, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio", None)
+    (tmp_path / "drive.mp4").write_bytes(b"")
+    with pytest.raises(kzoo.RequestError, match=r"drive\.mp4 is a video, .* pip install kzoo\[video\]"):
+        kzoo.predict(small_detector, tmp_path / "drive.mp4")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"formats": "coco"}, "takes out, the folder"),
+        ({"formats": "coc", "out": "."}, "no format 'coc' of detections; did you mean 'coco'"),
         ({"score": 1.0}, "score is 1.0"),
         ({"overlap": 0.0}, "overlap is 0.0"),
         ({"limit": 0}, "limit is 0"),
@@ -91,6 +138,27 @@ def test_the_exported_artefact_answers_pictures_in_their_own_pixels(small_detect
     np.testing.assert_allclose(found["boxes"][1, :count], [o["box"] for o in expected[1]["objects"]], atol=0.02)
     assert [s.decode() for s in found["labels"][1, :count]] == [o["label"] for o in expected[1]["objects"]]
     assert not found["boxes"][1, count:].any() and not any(found["labels"][1, count:])
+
+
+def test_folding_the_normalisation_changes_no_answer():
+    import keras
+
+    from kzoo.tasks.detection.folding import folded
+    from tests.models.test_vgg16_detector import SMALL
+
+    model = kzoo.build("vgg16_detector", **SMALL)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    plain = folded(model, "vgg16_detector", SMALL)
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in plain.layers)
+    images = rng.normal(size=(2, 64, 96, 3)).astype("float32")
+    for name, expected in model(images, training=False).items():
+        expected = np.asarray(expected)
+        np.testing.assert_allclose(plain(images)[name], expected, atol=1e-5 * np.abs(expected).max())
+    other = {**SMALL, "batch_norm": False}
+    assert folded(plain, "vgg16_detector", other) is plain
 
 
 def test_export_verifies_all_three_doors(small_detector, tmp_path):

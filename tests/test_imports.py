@@ -10,7 +10,7 @@ import pytest
 import kzoo
 
 PACKAGE = Path(kzoo.__file__).parent
-VERBS = {"train", "evaluate", "generate", "play", "score", "search", "export", "bench", "report", "survey"}
+VERBS = {"train", "evaluate", "generate", "play", "score", "search", "export", "bench", "report", "serve", "survey"}
 FOUNDATION = {
     "errors",
     "_version",
@@ -36,18 +36,19 @@ ALLOWED = {
             "process",
             "report",
             "served",
+            "serving",
             "vetting",
             "export",
             "runtimes",
             "comparison",
-            "tuner",
         }
         | FOUNDATION
         for verb in VERBS
     },
+    "search": {"search", "tasks", "process", "report"} | FOUNDATION,
     "served": {"runtimes", "vetting"} | FOUNDATION,
+    "serving": {"serving", "evaluate"} | FOUNDATION,
     "vetting": {"errors"},
-    "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},

@@ -63,7 +63,7 @@ def kzoo_jobs(threads):
         @tf.function
         def run(prompts):
             carried = sampling.start(model, prompts, tf.zeros([rows], tf.int32))
-            return sampling.write(model, carried, choice, 1, 0, WRITTEN, (0,))[0]
+            return sampling.write(model, carried, choice, 1, 0, WRITTEN, (0,), fused=True)[0]
 
         prompts = tf.ones((rows, 1), tf.int32)
         return lambda: run(prompts).numpy()

@@ -10,13 +10,13 @@ def decode(encoded, channels: int | None = None):
     # BMP and GIF cannot be decoded to one channel, so grey is made of whatever is there.
     pixels = tf.io.decode_image(encoded, channels=3 if channels == 3 else 0, expand_animations=False)
     if channels == 1:
-        pixels = tf.cond(tf.shape(pixels)[-1] >= 3, lambda: _grey(pixels[..., :3]), lambda: pixels[..., :1])
+        pixels = tf.cond(tf.shape(pixels)[-1] >= 3, lambda: grey(pixels[..., :3]), lambda: pixels[..., :1])
     pixels.set_shape([None, None, channels])
     return pixels
 
 
-def _grey(pixels):
-    """Luma of ITU-R BT.601."""
+def grey(pixels):
+    """Luma of ITU-R BT.601, of uint8 (height, width, 3) to uint8 (height, width, 1)."""
     luma = tf.tensordot(tf.cast(pixels, tf.float32), [0.299, 0.587, 0.114], 1)[..., None]
     return tf.cast(tf.round(luma), tf.uint8)
 

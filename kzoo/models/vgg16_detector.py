@@ -28,6 +28,7 @@ def vgg16_detector(
     width: float = 1.0,
     batch_norm: bool = False,
     norm_momentum: float = 0.9,
+    prior: float | None = None,
     backbone_weights: str | None = None,
     dtype_policy: str = "float32",
 ) -> keras.Model:
@@ -53,6 +54,9 @@ def vgg16_detector(
         width: Factor of all channel numbers, in (0, 1] or above.
         batch_norm: Whether to normalise after each convolution but those of the heads.
         norm_momentum: Momentum of the moving statistics of batch normalisation, in (0, 1).
+        prior: In (0, 1): heads start near zero, and answer everywhere that an object is there with this probability.
+            The focal loss needs it, lest all the background swamp its first steps, with 0.01 (Lin et al. 2017, arXiv
+            1708.02002, section 4.1); None for SSD's start.
         backbone_weights: None for random ones; "imagenet" for those of keras.applications, fetched once with their
             checksum; or the path of an ``.h5`` of that layout. Then an image is RGB from 0 to 255 less the mean colour
             of ImageNet, (123.68, 116.779, 103.939).
@@ -68,13 +72,18 @@ def vgg16_detector(
             weights cannot be had.
     """
     _check(num_classes, taps, extras, scales, aspect_ratios, width, backbone_weights, batch_norm, input_shape)
+    if prior is not None and not 0 < prior < 1:
+        raise ValueError(f"prior is {prior}, and takes a probability above 0 and below 1")
     net = _Layers(width, batch_norm, norm_momentum, dtype_policy)
     image = keras.Input(input_shape, name="image")
     maps = _maps(net, image, taps, extras)
     per_cell = [2 + 2 * len(ratios) for ratios in aspect_ratios]
     outputs = {
         name: keras.layers.Concatenate(1, name=name, dtype="float32")(
-            [_head(x, f"head{i}_{name}", n, size) for i, (x, n) in enumerate(zip(maps, per_cell, strict=True), 1)]
+            [
+                _head(x, f"head{i}_{name}", n, size, prior is not None)
+                for i, (x, n) in enumerate(zip(maps, per_cell, strict=True), 1)
+            ]
         )
         for name, size in (("boxes", 4), ("classes", 1 + num_classes))
     }
@@ -83,6 +92,8 @@ def vgg16_detector(
     model.default_boxes = boxes.default_boxes(
         input_shape[:2], sizes, _steps(input_shape, sizes, taps, extras), scales, aspect_ratios
     )
+    if prior is not None:
+        _expect(model, [f"head{i}_classes_conv" for i in range(1, 1 + len(maps))], num_classes, prior)
     if backbone_weights is not None:
         _load_backbone(model, backbone_weights)
     return model
@@ -174,10 +185,21 @@ def _rescaled(x, stage: int):
     )(x)
 
 
-def _head(x, name, per_cell, size):
+def _head(x, name, per_cell, size, small):
     """A 3x3 convolution that predicts `size` numbers for each of a cell's default boxes."""
-    x = keras.layers.Conv2D(per_cell * size, 3, padding="same", name=f"{name}_conv", dtype="float32")(x)
+    start = keras.initializers.RandomNormal(stddev=0.01) if small else "glorot_uniform"
+    x = keras.layers.Conv2D(
+        per_cell * size, 3, padding="same", kernel_initializer=start, name=f"{name}_conv", dtype="float32"
+    )(x)
     return keras.layers.Reshape((-1, size), name=name, dtype="float32")(x)
+
+
+def _expect(model, heads, num_classes, prior) -> None:
+    """Let the classes' heads answer with background but for a share of the probability."""
+    logits = np.array([np.log(num_classes * (1 - prior) / prior), *[0.0] * num_classes], np.float32)
+    for name in heads:
+        bias = model.get_layer(name).bias
+        bias.assign(np.tile(logits, bias.shape[0] // len(logits)))
 
 
 def _steps(input_shape, sizes, taps, extras) -> list[tuple[float, float]]:

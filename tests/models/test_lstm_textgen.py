@@ -46,13 +46,21 @@ def lstm_pair(dtype="float32", **more):
     return pair
 
 
-def results(layer, *, training, graph, steps=7):
-    """Outputs, states, and gradients in inputs, states and weights, of a loss that all outputs enter."""
+def results(layer, *, training, graph, steps=7, rows=3, known=True):
+    """Outputs, states, and gradients in inputs, states and weights, of a loss that all outputs enter.
+
+    With `known` false a graph knows the number of rows from the states alone.
+    """
     rng = np.random.default_rng(1)
-    inputs = [tf.constant(rng.normal(size=s), tf.float32) for s in ((3, steps, 5), (3, 6), (3, 6))]
-    factors = [tf.constant(rng.normal(size=s), tf.float32) for s in ((3, steps, 6), (3, 6), (3, 6))]
+    inputs = [tf.constant(rng.normal(size=s), tf.float32) for s in ((rows, steps, 5), (rows, 6), (rows, 6))]
+    factors = [tf.constant(rng.normal(size=s), tf.float32) for s in ((rows, steps, 6), (rows, 6), (rows, 6))]
 
     def run(x, h, c):
+        x = (
+            x
+            if known
+            else tf.ensure_shape(tf.raw_ops.PlaceholderWithDefault(input=x, shape=[None] * 3), (None, None, 5))
+        )
         with tf.GradientTape() as tape:
             tape.watch([x, h, c])
             outputs = layer(x, initial_state=[h, c], training=training)
@@ -67,6 +75,14 @@ def results(layer, *, training, graph, steps=7):
 def test_lstm_has_the_outputs_and_gradients_of_keras_own(training, graph):
     stock, fast = lstm_pair()
     for a, b in zip(*(results(k, training=training, graph=graph) for k in (stock, fast)), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_single_row_that_only_the_states_know_of(training):
+    stock, fast = lstm_pair()
+    how = {"training": training, "graph": True, "rows": 1}
+    for a, b in zip(results(stock, **how), results(fast, **how, known=False), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6)
 
 

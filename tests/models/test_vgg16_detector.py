@@ -124,3 +124,13 @@ def test_maps_of_earlier_stages_have_cells_that_are_closer_together():
     np.testing.assert_allclose(model.default_boxes[:8:4, :2] * [96, 64], [[2, 2], [6, 2]], rtol=1e-5)
     with pytest.raises(kzoo.RequestError, match=r"taps are \[4, 3\]"):
         kzoo.build("vgg16_detector", **{**SMALL, **more, "taps": (4, 3)})
+
+
+def test_a_prior_is_what_an_untrained_detector_answers():
+    model = kzoo.build("vgg16_detector", **{**SMALL, "prior": 0.02})
+    logits = model(np.zeros((1, 64, 96, 3), "float32"))["classes"]
+    probabilities = np.asarray(keras.ops.softmax(logits))
+    np.testing.assert_allclose(1 - probabilities[..., 0], 0.02, rtol=1e-4)
+    np.testing.assert_allclose(probabilities[..., 1:], 0.01, rtol=1e-4)
+    with pytest.raises(kzoo.RequestError, match="prior is 1.5"):
+        kzoo.build("vgg16_detector", **{**SMALL, "prior": 1.5})

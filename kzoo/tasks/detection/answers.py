@@ -1,6 +1,8 @@
 """From pictures to detections, in Python and inside exported graphs."""
 
+import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.data import decode
-from kzoo.data.detection import augment
+from kzoo.data.detection import augment, videos
 from kzoo.errors import RequestError
 from kzoo.tasks import base
-from kzoo.tasks.detection import drawing
+from kzoo.tasks.detection import writing
 from kzoo.tasks.detection.detections import Detections, finish, finish_plainly, in_pixels, of_batch
+from kzoo.tasks.detection.folding import folded
 
 BATCH = 8
 SCORE = 0.5  # least probability of what is shown, unless asked for otherwise
@@ -25,6 +28,7 @@ class Answers(base.Answers):
         super().__init__(card)
         self.labels, self.how, self.detect = card["labels"], card["preprocessing"], card["detect"]
         self.size, self.channels = tuple(self.how["image_size"]), self.how["channels"]
+        self._traced = None
 
     def answer(
         self,
@@ -35,55 +39,66 @@ class Answers(base.Answers):
         overlap: float | None = None,
         limit: int | None = None,
         out: str | Path | None = None,
+        formats: str | Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Find objects in pictures.
+        """Find objects in pictures and videos.
 
         Args:
             model: The network.
-            inputs: Picture files' paths, encoded bytes, or uint8 arrays (height, width, channels).
+            inputs: Paths of picture and video files, encoded pictures, or uint8 arrays (height, width, channels).
             score: Least probability of a detection, in [0, 1).
             overlap: IoU above which the weaker of two detections of a class goes; the recipe's by default.
             limit: Most detections of a picture; the recipe's by default.
-            out: A folder for each picture with its boxes drawn in, as a PNG; none are written by default.
+            out: A folder to write to; nothing is written by default.
+            formats: What is written there, see `kzoo.tasks.detection.writing.Writer`: ``pictures`` (the default),
+                ``coco``, ``kitti``; also as one text with commas.
 
         Returns:
-            For each input its ``input``, ``height`` and ``width`` in pixels, ``objects``, a list of ``label``,
-            ``score`` and ``box`` (x1, y1, x2, y2 in pixels), and with `out` the path of its ``picture``.
+            For each picture and each frame its ``input``, of a video its ``frame`` counted from 0, ``height`` and
+            ``width`` in pixels, ``objects``, a list of ``label``, ``score`` and ``box`` (x1, y1, x2, y2 in pixels), and
+            with `out` the path of its ``picture``, of a frame that of the video.
 
         Raises:
             RequestError: An input cannot be read, or an option is out of its range.
         """
         self._check_options(score, overlap, limit)
-        how = {"score": score, "overlap": overlap or self.detect["overlap"], "limit": limit or self.detect["limit"]}
-
-        @tf.function(reduce_retracing=True)
-        def network(images):
-            return finish(model(images, training=False), model.default_boxes, **how)
-
-        answers, taken = [], set()
-        for start in range(0, len(inputs), BATCH):
-            chunk = inputs[start : start + BATCH]
-            pictures = [self._read(given) for given in chunk]
-            found = network(np.stack([self._shown(p) for p in pictures]))
-            sizes = np.array([p.shape[:2] for p in pictures])
-            for given, picture, detections in zip(chunk, pictures, self._placed(found, sizes), strict=True):
-                answer = self._describe(given, picture, detections)
-                if out is not None:
-                    path = _free(Path(out), Path(answer["input"] or "picture").stem, taken)
-                    answer["picture"] = str(
-                        drawing.write(path, drawing.with_boxes(picture, answer["objects"], self.labels))
-                    )
-                answers.append(answer)
+        if formats is not None and out is None:
+            raise RequestError("formats says what is written, and takes out, the folder to write to")
+        formats = writing.chosen(formats or "pictures")
+        network = self._network(model, score, overlap or self.detect["overlap"], limit or self.detect["limit"])
+        answers, pictures = [], self._pictures(inputs)
+        with writing.Writer(Path(out), formats, self.labels) if out is not None else contextlib.nullcontext() as writer:
+            while chunk := list(itertools.islice(pictures, BATCH)):
+                found = network(np.stack([self._shown(pixels) for _, pixels in chunk]))
+                sizes = np.array([pixels.shape[:2] for _, pixels in chunk])
+                for (named, pixels), detections in zip(chunk, self._placed(found, sizes), strict=True):
+                    answers.append(self._describe(named, pixels, detections))
+                    if writer is not None:
+                        writer.add(answers[-1], pixels)
         return answers
+
+    def _network(self, model, score: float, overlap: float, limit: int):
+        """From images to detections as a graph, which is made once for a model and its options."""
+        if self._traced is None or self._traced[0] is not model or self._traced[1] != (score, overlap, limit):
+            network = folded(model, self.card["model"], self.card["arguments"])
+
+            @tf.function(reduce_retracing=True)
+            def graph(images):
+                outputs = network(images, training=False)
+                return finish(outputs, network.default_boxes, score=score, overlap=overlap, limit=limit)
+
+            self._traced = (model, (score, overlap, limit), graph)
+        return self._traced[2]
 
     def table(self, answers: list[dict[str, Any]]) -> list[list[str]]:
         """A row for each object, with its picture, label, score and box; a picture without any has one too."""
         rows = []
         for a in answers:
+            name = f"{a['input']}#{a['frame']}" if "frame" in a else a["input"]
             for o in a["objects"]:
-                rows.append([a["input"], o["label"], f"{o['score']:.4f}", *(f"{v:.1f}" for v in o["box"])])
+                rows.append([name, o["label"], f"{o['score']:.4f}", *(f"{v:.1f}" for v in o["box"])])
             if not a["objects"]:
-                rows.append([a["input"], *[""] * 6])
+                rows.append([name, *[""] * 6])
         return [["input", "label", "score", "x1", "y1", "x2", "y2"], *rows]
 
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
@@ -157,14 +172,24 @@ class Answers(base.Answers):
         if limit is not None and limit < 1:
             raise RequestError(f"limit is {limit}, and takes at least 1")
 
-    def _describe(self, given, picture: np.ndarray, detections: Detections) -> dict[str, Any]:
+    def _pictures(self, inputs: list) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each picture and frame, uint8 of its own size, and what it is called."""
+        for given in inputs:
+            name = str(given) if isinstance(given, str | Path) else None
+            if not videos.is_video(given):
+                yield {"input": name}, self._read(given)
+                continue
+            for number, frame in enumerate(videos.frames(given)):
+                pixels = frame if self.channels == 3 else decode.grey(frame).numpy()
+                yield {"input": name, "frame": number}, pixels
+
+    def _describe(self, named: dict[str, Any], picture: np.ndarray, detections: Detections) -> dict[str, Any]:
         rows = zip(detections.labels, detections.scores, detections.boxes, strict=True)
         objects = [
             {"label": self.labels[label], "score": float(score), "box": [round(float(v), 2) for v in box]}
             for label, score, box in rows
         ]
-        name = str(given) if isinstance(given, str | Path) else None
-        return {"input": name, "height": picture.shape[0], "width": picture.shape[1], "objects": objects}
+        return {**named, "height": picture.shape[0], "width": picture.shape[1], "objects": objects}
 
     def _placed(self, found: dict, sizes: np.ndarray) -> list[Detections]:
         windows = [augment.whole(tuple(size), self.size, self.how["fit"]).window for size in sizes]
@@ -216,11 +241,3 @@ class Answers(base.Answers):
 def _encoded(samples: dict[str, np.ndarray]) -> list[bytes]:
     ends = np.cumsum(samples["lengths"])
     return [samples["bytes"][end - n : end].tobytes() for n, end in zip(samples["lengths"], ends, strict=True)]
-
-
-def _free(folder: Path, stem: str, taken: set[str]) -> Path:
-    """A file name that none of this call's pictures has; pictures of two folders may share theirs."""
-    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
-    name = next(n for n in names if n not in taken)
-    taken.add(name)
-    return folder / f"{name}.png"

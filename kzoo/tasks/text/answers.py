@@ -15,8 +15,6 @@ from kzoo.tasks.text import network as networks
 from kzoo.tasks.text import sampling, scoring, strings, surprise
 from kzoo.tasks.text.sampling import Choice
 
-# Tokens that a stream gives at once.
-PIECE = 16
 # What the exported doors are verified with: long enough to show an error in the state, few enough to be quick.
 VERIFIED_LENGTH = 24
 
@@ -72,7 +70,7 @@ class Answers(base.Answers):
         self, model, prompt: str, *, length: int = 500, seed: int = 0, unknown: str = "error", **choice
     ) -> Iterator[str]:
         """The continuation of one prompt piece by piece, as it is written; the same text as that of `answer`."""
-        for piece in self._pieces(model, [prompt], length, PIECE, seed, unknown, choice):
+        for piece in self._pieces(model, [prompt], length, sampling.BLOCK, seed, unknown, choice):
             yield piece[0]
 
     def judge(self, model, source: str, *, window: int = 256, errors: str = "strict") -> tuple[dict, str, np.ndarray]:
@@ -239,7 +237,7 @@ class _Writer:
         )
         self.write = tf.function(
             lambda carried, choice, seed, place, length: sampling.write(
-                network, carried, Choice(*choice), seed, place, length, never
+                network, carried, Choice(*choice), seed, place, length, never, fused=not networks.grows(network)
             ),
             autograph=False,
         )

@@ -1,0 +1,193 @@
+"""What can be served, opened: a model's doors, each a function of named arrays."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kzoo.errors import RequestError
+from kzoo.evaluate import open_run
+from kzoo.quiet import import_keras
+from kzoo.run import Run, read_json
+
+Arrays = dict[str, np.ndarray]
+
+# The door that is meant where a request names none; TensorFlow Serving's name for it.
+DEFAULT = "serving_default"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One input or output of a door.
+
+    Attributes:
+        dtype: numpy's name of the numbers, or ``string``.
+        shape: None where any size fits; a first None is the batch.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first axis counts examples."""
+        return bool(self.shape) and self.shape[0] is None
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way into a model.
+
+    Attributes:
+        inputs: What it takes, by name.
+        outputs: What it gives, by name.
+        call: From arrays by name to arrays by name; strings are arrays of bytes.
+        example: Arrays that it can be called with, or None.
+    """
+
+    inputs: Mapping[str, Spec]
+    outputs: Mapping[str, Spec]
+    call: Callable[[Arrays], Arrays]
+    example: Arrays | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model at work.
+
+    Attributes:
+        name: What it is called in an address.
+        card: The content of its ``model.json``; empty for a foreign SavedModel.
+        doors: By name.
+    """
+
+    name: str
+    card: Mapping[str, Any]
+    doors: Mapping[str, Door]
+
+
+def open_doors(path: str | Path, name: str | None = None) -> Served:
+    """Open a run or an exported SavedModel.
+
+    TensorFlow runs what a SavedModel brings, so serve only those whose origin you trust.
+
+    Args:
+        path: A run's folder, an export's folder, or a SavedModel's.
+        name: What to call the model; default: the network's name in the zoo, or the folder's.
+
+    Raises:
+        RequestError: Nothing there can be served.
+    """
+    path = Path(path)
+    if (path / "saved_model" / "saved_model.pb").is_file():
+        path = path / "saved_model"
+    if (path / "saved_model.pb").is_file():
+        card = read_json(path.parent / "model.json") or {}
+        return Served(name or card.get("model") or path.resolve().name, card, _of_saved_model(path))
+    if (path / "recipe.yaml").is_file():
+        run = Run(path)
+        return Served(name or run.card["model"], run.card, _of_run(run))
+    there = "it is neither a run nor a SavedModel" if path.exists() else "there is no such folder"
+    raise RequestError(f"{path} cannot be served: {there}")
+
+
+def _of_run(run: Run) -> dict[str, Door]:
+    model, answers = open_run(run)
+    import tensorflow as tf
+
+    doors = {}
+    for name, signature in answers.signatures(model, run.samples).items():
+        # As in an exported SavedModel: the tasks' functions are TensorFlow operations already.
+        traced = tf.function(signature.function, input_signature=signature.inputs, autograph=False)
+        concrete = traced.get_concrete_function()
+        specs = {spec.name: _spec(spec) for spec in signature.inputs}
+        outputs = {k: _spec(v) for k, v in concrete.structured_outputs.items()}
+        doors[name] = Door(specs, outputs, _caller(concrete, signature.inputs), _small(signature.example, specs))
+    return doors
+
+
+def _of_saved_model(path: Path) -> dict[str, Door]:
+    # Not for Keras, which stays unused, but for its quiet way of importing TensorFlow.
+    import_keras()
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # a damaged SavedModel raises one of many
+        raise RequestError(f"{path} cannot be loaded: {_first_line(error)}") from None
+    doors = {}
+    for name, signature in loaded.signatures.items():
+        wanted = signature.structured_input_signature[1]
+        outputs = {k: _spec(v) for k, v in signature.structured_outputs.items()}
+        call = _caller(signature, tuple(wanted.values()), keep=loaded)
+        doors[name] = Door({k: _spec(v) for k, v in wanted.items()}, outputs, call)
+    if not doors:
+        raise RequestError(f"{path} cannot be served: it has no signatures")
+    return doors
+
+
+def _caller(function, specs: tuple, keep=None) -> Callable[[Arrays], Arrays]:
+    """`function` from arrays to arrays; `keep` lives as long as the result, as a loaded signature demands."""
+    import tensorflow as tf
+
+    def call(inputs: Arrays, _keep=keep) -> Arrays:
+        found = function(**{spec.name: tf.constant(inputs[spec.name], spec.dtype) for spec in specs})
+        return {name: np.asarray(value) for name, value in found.items()}
+
+    return call
+
+
+def _spec(spec) -> Spec:
+    shape = () if spec.shape.rank is None else tuple(spec.shape)
+    return Spec(spec.dtype.name, shape)
+
+
+def _small(example: Mapping[str, np.ndarray], specs: Mapping[str, Spec]) -> Arrays:
+    return {k: np.asarray(v)[:1] if specs[k].batched else np.asarray(v) for k, v in example.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
+
+
+def describe(served: Served) -> dict[str, Any]:
+    """The answer to ``GET /v1/models/NAME/metadata``, in TensorFlow Serving's form, with what kzoo knows beside it."""
+
+    def tensors(specs):
+        return {
+            name: {
+                "name": name,
+                "dtype": _TYPES.get(spec.dtype, spec.dtype),
+                "tensor_shape": {"dim": [{"name": "", "size": str(-1 if d is None else d)} for d in spec.shape]},
+            }
+            for name, spec in specs.items()
+        }
+
+    signatures = {
+        name: {
+            "inputs": tensors(door.inputs),
+            "outputs": tensors(door.outputs),
+            "method_name": "tensorflow/serving/predict",
+        }
+        for name, door in served.doors.items()
+    }
+    known = {k: served.card[k] for k in ("task", "model", "labels") if k in served.card}
+    return {
+        "model_spec": {"name": served.name, "signature_name": "", "version": "1"},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+        "kzoo": json.loads(json.dumps(known)),
+    }
+
+
+_TYPES = {
+    "float32": "DT_FLOAT",
+    "float64": "DT_DOUBLE",
+    "uint8": "DT_UINT8",
+    "int32": "DT_INT32",
+    "int64": "DT_INT64",
+    "bool": "DT_BOOL",
+    "string": "DT_STRING",
+}

@@ -1,0 +1,179 @@
+"""TensorFlow Serving's REST form of requests and answers, to arrays and back.
+
+https://www.tensorflow.org/tfx/serving/api_rest: ``instances`` (by row) or ``inputs`` (by column), binary strings as
+``{"b64": ...}``, outputs whose name ends with ``_bytes`` likewise.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kzoo.errors import nearest
+from kzoo.serving.doors import DEFAULT, Arrays, Door, Spec
+
+_KEYS = {"instances", "inputs", "signature_name"}
+
+
+class Refused(Exception):
+    """A request that is wrong; answered with its status and sentence."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Query:
+    """A request as the model takes it.
+
+    Attributes:
+        door: The door's name.
+        inputs: Arrays by name, of the door's types and shapes.
+        rows: Examples in it; 1 where nothing is batched.
+        by_row: Whether it came as ``instances`` and is answered as ``predictions``.
+    """
+
+    door: str
+    inputs: Arrays
+    rows: int
+    by_row: bool
+
+
+def read(document: Any, doors: Mapping[str, Door]) -> Query:
+    """Understand a request's JSON.
+
+    Raises:
+        Refused: It is not of the form, names no door, or its values do not fit the door.
+    """
+    if not isinstance(document, dict) or ("instances" in document) == ("inputs" in document):
+        raise Refused(400, 'the body must be a JSON object with either "instances" (by row) or "inputs" (by column)')
+    for key in document:
+        if key not in _KEYS:
+            raise Refused(400, f"the body has an unknown key {key!r}{nearest(key, _KEYS)}")
+    name = document.get("signature_name") or DEFAULT
+    if not isinstance(name, str) or name not in doors:
+        raise Refused(400, f"the model has no signature {name!r}{nearest(str(name), doors)}")
+    specs, by_row = doors[name].inputs, "instances" in document
+    columns = _from_rows(document["instances"], specs) if by_row else _from_columns(document["inputs"], specs)
+    _check_names(columns, specs)
+    inputs = {k: _array(k, columns[k], spec) for k, spec in specs.items()}
+    counts = {k: len(inputs[k]) for k, spec in specs.items() if spec.batched}
+    if len(set(counts.values())) > 1:
+        raise Refused(400, f"the inputs hold different numbers of examples: {counts}")
+    rows = next(iter(counts.values()), 1)
+    if rows == 0:
+        raise Refused(400, "the request holds no example")
+    return Query(name, inputs, rows, by_row)
+
+
+def write(query: Query, outputs: Arrays) -> dict[str, Any]:
+    """The answer to a request, ready for JSON."""
+    shown = {name: _shown(name, values) for name, values in outputs.items()}
+    if not query.by_row:
+        return {"outputs": shown if len(shown) > 1 else next(iter(shown.values()))}
+    if len(shown) == 1:
+        return {"predictions": next(iter(shown.values()))}
+    return {"predictions": [dict(zip(shown, row, strict=True)) for row in zip(*shown.values(), strict=True)]}
+
+
+def _from_rows(instances: Any, specs: Mapping[str, Spec]) -> dict[str, Any]:
+    """Columns of rows; a row is a value where the door has one input, or a mapping."""
+    if not isinstance(instances, list) or not instances:
+        raise Refused(400, '"instances" must be a list with at least one example')
+    fixed = [k for k, spec in specs.items() if not spec.batched]
+    if fixed:
+        raise Refused(400, f'the input {fixed[0]!r} is one for all examples: send "inputs" instead of "instances"')
+    if len(specs) == 1 and not _is_mapping(instances[0]):
+        return {next(iter(specs)): instances}
+    if not all(_is_mapping(row) and row.keys() == instances[0].keys() for row in instances):
+        raise Refused(400, f"each of the instances must be an object with the keys {list(specs)}")
+    return {k: [row[k] for row in instances] for k in instances[0]}
+
+
+def _from_columns(inputs: Any, specs: Mapping[str, Spec]) -> dict[str, Any]:
+    if _is_mapping(inputs):
+        return inputs
+    if len(specs) == 1:
+        return {next(iter(specs)): inputs}
+    raise Refused(400, f'"inputs" must be an object with the keys {list(specs)}')
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() != {"b64"}
+
+
+def _check_names(columns: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
+    for name in columns:
+        if name not in specs:
+            raise Refused(400, f"the signature has no input {name!r}{nearest(name, specs)}")
+    for name in specs:
+        if name not in columns:
+            raise Refused(400, f"the input {name!r} is missing")
+
+
+def _array(name: str, value: Any, spec: Spec) -> np.ndarray:
+    """One input as an array of its type and shape."""
+    array = _strings(name, value) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
+    fits = array.ndim == len(spec.shape) and all(w in (None, h) for w, h in zip(spec.shape, array.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        raise Refused(400, f"the input {name!r} has the shape {list(array.shape)}, not [{wanted}]")
+    return array
+
+
+def _numbers(name: str, value: Any, dtype: str) -> np.ndarray:
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        raise Refused(400, f"the input {name!r} has rows of different lengths") from None
+    wanted = np.dtype(dtype)
+    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[wanted.kind]
+    if given.dtype.kind not in kinds and given.size:
+        what = {"f": "numbers", "i": "whole numbers", "u": "whole numbers", "b": "true or false"}[wanted.kind]
+        raise Refused(400, f"the input {name!r} takes {what}")
+    if wanted.kind in "iu" and given.size:
+        low, high = np.iinfo(wanted).min, np.iinfo(wanted).max
+        if given.min() < low or given.max() > high:
+            raise Refused(400, f"the input {name!r} takes whole numbers from {low} to {high}")
+    with np.errstate(over="ignore"):
+        array = given.astype(wanted)
+    if wanted.kind == "f" and not np.isfinite(array).all():
+        raise Refused(400, f"the input {name!r} holds a number that {dtype} cannot")
+    return array
+
+
+def _strings(name: str, value: Any) -> np.ndarray:
+    if not isinstance(value, list):
+        return np.array(_bytes(name, value), object)
+    array = np.empty(len(value), object)
+    array[:] = [_bytes(name, v) for v in value]
+    return array
+
+
+def _bytes(name: str, value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    if not isinstance(value, dict) or value.keys() != {"b64"} or not isinstance(value["b64"], str):
+        raise Refused(400, f'the input {name!r} takes strings, or bytes as {{"b64": "..."}}')
+    try:
+        return base64.b64decode(value["b64"], validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(400, f"the input {name!r} holds text that is not base64") from None
+
+
+def _shown(name: str, values: np.ndarray) -> Any:
+    if values.dtype.kind not in "OSU":
+        return values.tolist()
+    return _text(values.tolist(), name.endswith("_bytes"))
+
+
+def _text(value: Any, binary: bool) -> Any:
+    if isinstance(value, list):
+        return [_text(v, binary) for v in value]
+    if binary:
+        return {"b64": base64.b64encode(value).decode()}
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,97 @@
+"""The process: open the model, listen, end when told to, with everything answered that was taken."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from kzoo import allocator
+from kzoo.errors import RequestError
+from kzoo.serving import doors
+from kzoo.serving.app import Service
+from kzoo.serving.batching import Batcher
+from kzoo.serving.limits import Limits
+
+
+def run(
+    opened: Callable[[], doors.Served],
+    *,
+    host: str,
+    port: int,
+    max_batch: int,
+    queue: int,
+    limits: Limits,
+    ready: Callable[[str, doors.Served], None],
+) -> None:
+    """Serve what `opened` gives until the process is told to end; see `kzoo.serve.serve`."""
+    allocator.keep_freed_memory()
+    with contextlib.closing(_listening(host, port)) as listener:
+        served = opened()
+        for door in served.doors.values():
+            # The first call of a graph is slow; no client should wait for it.
+            if door.example is not None:
+                door.call(door.example)
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}"
+        asyncio.run(_serve(served, listener, max_batch, queue, limits, lambda: ready(address, served)))
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is known before the model is opened."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio sends small answers at once; otherwise each waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"--host {host} --port {port} cannot be listened on: {reason}") from None
+    return listener
+
+
+async def _serve(served, listener, max_batch, queue, limits, ready) -> None:
+    batcher = Batcher(served, max_batch=max_batch, queue=queue)
+    service = Service(served, limits, batcher)
+    config = uvicorn.Config(
+        service.app(), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=15, server_header=False
+    )
+    server = _Server(config, service)
+    working = asyncio.create_task(server.serve([listener]))
+    while not (server.started or working.done()):
+        await asyncio.sleep(0.01)
+    if server.started:
+        ready()
+    await working
+    await batcher.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, whose model says that it is no longer ready as soon as a signal tells it to end."""
+
+    def __init__(self, config: uvicorn.Config, service: Service):
+        super().__init__(config)
+        self.service = service
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        """End on SIGTERM and Ctrl-C, which is no failure; uvicorn would raise the signal again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {kind: signal.signal(kind, self.handle_exit) for kind in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def handle_exit(self, sig, frame) -> None:
+        """Take no new connections, finish what was taken; a second Ctrl-C ends at once."""
+        self.service.open = False
+        super().handle_exit(sig, frame)

@@ -1,0 +1,101 @@
+"""Requests that come together are one call, and answered each with its own."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from kzoo.serving.batching import Batcher
+from kzoo.serving.doors import Door, Served, Spec
+from kzoo.serving.protocol import Query, Refused
+
+
+class InvalidArgumentError(Exception):
+    """Called as TensorFlow's own is."""
+
+
+class Model:
+    """Doubles numbers, once it may; refuses negative ones."""
+
+    def __init__(self):
+        self.calls, self.may = [], threading.Event()
+
+    def __call__(self, inputs):
+        self.may.wait(10)
+        self.calls.append(len(inputs["x"]))
+        if (inputs["x"] < 0).any():
+            raise InvalidArgumentError("negative\nnode x")
+        if (inputs["x"] > 99).any():
+            raise MemoryError
+        return {"y": inputs["x"] * inputs["factor"]}
+
+
+def query(*values, factor=2.0):
+    inputs = {"x": np.array(values, np.float32), "factor": np.array(factor, np.float32)}
+    return Query("d", inputs, len(values), True)
+
+
+def ask(queries, *, max_batch=8, queue=32, before=lambda tasks: None):
+    """All at once; the first is in work while the others come."""
+
+    async def work():
+        model = Model()
+        door = Door({"x": Spec("float32", (None,)), "factor": Spec("float32", ())}, {}, model)
+        batcher = Batcher(Served("m", {}, {"d": door}), max_batch=max_batch, queue=queue)
+        tasks = [asyncio.create_task(batcher.submit(queries[0]))]
+        await asyncio.sleep(0.05)
+        tasks += [asyncio.create_task(batcher.submit(q)) for q in queries[1:]]
+        await asyncio.sleep(0.05)
+        before(tasks)
+        model.may.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        await batcher.close()
+        return [a["y"].tolist() if isinstance(a, dict) else a for a in answers], model.calls
+
+    return asyncio.run(work())
+
+
+def test_what_gathers_while_the_model_works_is_one_call():
+    answers, calls = ask([query(1), query(2), query(3, 4), query(5)])
+    assert answers == [[2], [4], [6, 8], [10]]
+    assert calls == [1, 4]
+
+
+def test_a_call_has_its_size_and_a_large_request_its_own():
+    answers, calls = ask([query(1), query(1, 2), query(3, 4), query(5), query(*range(9))], max_batch=4)
+    assert answers[1:4] == [[2, 4], [6, 8], [10]] and len(answers[4]) == 9
+    assert calls == [1, 4, 1, 9]
+
+
+def test_other_values_for_all_examples_are_another_call():
+    answers, calls = ask([query(1), query(2), query(3, factor=3.0), query(4)])
+    assert answers == [[2], [4], [9], [8]]
+    assert calls == [1, 2, 1]
+
+
+def test_a_bad_request_spoils_no_other():
+    answers, calls = ask([query(1), query(2), query(-1), query(3), query(100)])
+    assert [answers[i] for i in (0, 1, 3)] == [[2], [4], [6]]
+    assert isinstance(answers[2], Refused) and answers[2].status == 400 and str(answers[2]).endswith("negative")
+    assert isinstance(answers[4], MemoryError)
+    assert calls == [1, 4, 1, 1, 1, 1]
+
+
+def test_a_full_queue_refuses():
+    answers, _ = ask([query(1)] + [query(2)] * 4, queue=3)
+    assert answers[:4] == [[2], [4], [4], [4]]
+    assert isinstance(answers[4], Refused) and answers[4].status == 429
+
+
+def test_whose_asker_left_is_not_computed():
+    answers, calls = ask([query(1), query(2), query(3)], before=lambda tasks: tasks[1].cancel())
+    assert isinstance(answers[1], asyncio.CancelledError)
+    assert (answers[0], answers[2], calls) == ([2], [6], [1, 1])
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_all_are_answered_in_the_end(count):
+    answers, calls = ask([query(i % 90) for i in range(count)], queue=64)
+    assert answers == [[2 * (i % 90)] for i in range(count)]
+    assert sum(calls) == count

@@ -1,0 +1,130 @@
+"""Requests of TensorFlow Serving's REST form, to arrays and back."""
+
+import base64
+
+import numpy as np
+import pytest
+
+from kzoo.serving import limits, protocol
+from kzoo.serving.doors import Door, Spec
+from kzoo.serving.protocol import Query, Refused
+
+
+def door(**inputs):
+    return Door({k: Spec(*v) for k, v in inputs.items()}, {}, lambda given: given)
+
+
+DOORS = {
+    "serving_default": door(image=("float32", (None, 2, 2))),
+    "images": door(images=("uint8", (None, None, None, 1))),
+    "bytes": door(encoded=("string", (None,))),
+    "two": door(token=("int32", (None,)), state=("float32", (None, 3))),
+    "generate": door(prompt=("string", (None,)), length=("int32", ()), temperature=("float32", ())),
+}
+SQUARE = [[1, 2], [3, 4.5]]
+
+
+def test_rows_of_one_input_are_values():
+    query = protocol.read({"instances": [SQUARE, SQUARE]}, DOORS)
+    assert (query.door, query.rows, query.by_row) == ("serving_default", 2, True)
+    assert query.inputs["image"].dtype == np.float32
+    np.testing.assert_array_equal(query.inputs["image"], [SQUARE, SQUARE])
+
+
+def test_rows_of_several_inputs_are_objects_and_columns_say_the_same():
+    rows = [{"token": 1, "state": [0, 1, 2]}, {"token": 2, "state": [3, 4, 5]}]
+    columns = {"token": [1, 2], "state": [[0, 1, 2], [3, 4, 5]]}
+    one = protocol.read({"signature_name": "two", "instances": rows}, DOORS)
+    two = protocol.read({"signature_name": "two", "inputs": columns}, DOORS)
+    assert one.by_row and not two.by_row
+    for name in columns:
+        np.testing.assert_array_equal(one.inputs[name], two.inputs[name])
+
+
+def test_bytes_come_as_base64_and_strings_as_they_are():
+    given = [{"b64": base64.b64encode(b"\x00\xff").decode()}, "é"]
+    query = protocol.read({"signature_name": "bytes", "instances": given}, DOORS)
+    assert query.inputs["encoded"].tolist() == [b"\x00\xff", "é".encode()]
+
+
+def test_an_input_for_all_examples_comes_by_column():
+    inputs = {"prompt": ["a", "b"], "length": 5, "temperature": 0}
+    query = protocol.read({"signature_name": "generate", "inputs": inputs}, DOORS)
+    assert query.rows == 2 and query.inputs["length"].shape == () and query.inputs["temperature"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ([], "JSON object"),
+        ({}, '"instances"'),
+        ({"instances": [], "inputs": []}, "either"),
+        ({"instances": []}, "at least one"),
+        ({"instances": [SQUARE], "signature": "x"}, "did you mean 'signature_name'"),
+        ({"instances": [SQUARE], "signature_name": "image"}, "did you mean 'images'"),
+        ({"instances": [SQUARE], "signature_name": {"a": 1}}, "no signature"),
+        ({"instances": [[1, 2]]}, r"shape \[1, 2\], not \[any, 2, 2\]"),
+        ({"instances": [SQUARE, [1]]}, "different lengths"),
+        ({"instances": [[["a", "b"], ["c", "d"]]]}, "takes numbers"),
+        ({"instances": [[[None, 1], [1, 1]]]}, "takes numbers"),
+        ({"instances": [[[1e39, 1], [1, 1]]]}, "float32 cannot"),
+        ({"inputs": {"imag": [SQUARE]}}, "did you mean 'image'"),
+        ({"inputs": {}}, "'image' is missing"),
+        ({"signature_name": "images", "instances": [[[[256]]]]}, "from 0 to 255"),
+        ({"signature_name": "images", "instances": [[[[0.5]]]]}, "whole numbers"),
+        ({"signature_name": "bytes", "instances": [{"b64": "?"}]}, "not base64"),
+        ({"signature_name": "bytes", "instances": [{"b64": 1}]}, "takes strings"),
+        ({"signature_name": "bytes", "instances": [1]}, "takes strings"),
+        ({"signature_name": "two", "instances": [1]}, "an object with the keys"),
+        ({"signature_name": "two", "instances": [{"token": 1}, {"state": 1}]}, "an object with the keys"),
+        ({"signature_name": "two", "inputs": [1]}, "an object with the keys"),
+        ({"signature_name": "two", "inputs": {"token": [1], "state": [[1, 2, 3]] * 2}}, "different numbers"),
+        ({"signature_name": "generate", "instances": ["a"]}, 'send "inputs"'),
+        ({"signature_name": "two", "inputs": {"token": [], "state": []}}, "shape"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(document, sentence):
+    with pytest.raises(Refused, match=sentence) as caught:
+        protocol.read(document, DOORS)
+    assert caught.value.status == 400
+
+
+def test_answers_by_row_and_by_column():
+    outputs = {"label": np.array([b"a", b"b"], object), "score": np.array([1, 2], np.float32)}
+    by_row, by_column = (Query("x", {}, 2, by_row) for by_row in (True, False))
+    assert protocol.write(by_row, outputs) == {
+        "predictions": [{"label": "a", "score": 1.0}, {"label": "b", "score": 2.0}]
+    }
+    assert protocol.write(by_column, outputs) == {"outputs": {"label": ["a", "b"], "score": [1.0, 2.0]}}
+    assert protocol.write(by_row, {"score": outputs["score"]}) == {"predictions": [1.0, 2.0]}
+    assert protocol.write(by_column, {"x_bytes": outputs["label"]}) == {"outputs": [{"b64": "YQ=="}, {"b64": "Yg=="}]}
+
+
+def test_a_request_may_not_ask_for_everything(png):
+    small = limits.Limits(rows=2, pixels=63, length=10)
+
+    def query(**inputs):
+        return Query("x", inputs, len(next(iter(inputs.values()))), True)
+
+    with pytest.raises(Refused, match="at most 2"):
+        limits.check(query(image=np.zeros((3, 2, 2))), small)
+    for length in (0, 11):
+        with pytest.raises(Refused, match="1 to 10"):
+            limits.check(query(prompt=np.array([b"a"], object), length=np.array(length)), small)
+    with pytest.raises(Refused, match="8 x 8 pixels") as caught:
+        limits.check(query(encoded=np.array([png], object)), small)
+    assert caught.value.status == 413
+    limits.check(query(encoded=np.array([png], object)), limits.Limits())
+    with pytest.raises(Refused, match="no JPEG"):
+        limits.check(query(encoded=np.array([b"GIF"], object)), small)
+
+
+@pytest.fixture
+def png():
+    import io
+
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(sink, "PNG")
+    return sink.getvalue()

@@ -1,0 +1,108 @@
+"""vgg16_detector from JPEG files to boxes against torchvision's ssd300_vgg16, in turn on the same cores.
+
+    python tools/bench_detector.py --torch-python venv-with-torch/bin/python --onnx --write
+
+Both have SSD300's 24 million weights at random, three classes, and the same street scenes of 1200 x 360 pixels. Each
+side is a process of its own, and in each round every job is done once, so that what else the machine does meets all of
+them alike. On one thread the smallest processor time of a job counts, on more the smallest wall time. Torchvision's
+suppression costs it nothing here, see `torchvision_on_cpu.py`. Beside the zoo's predict stand other ways to run its
+network, and the small variant's input pipeline beside the training step that it must feed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measurements import save
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch-python", help="an interpreter that has torchvision; without it the zoo's side alone")
+    parser.add_argument("--onnx", action="store_true", help="run the network in ONNX Runtime too; takes tf2onnx")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="record the figures for RESULTS.md")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        draw(Path(folder))
+        seconds = measure(given, folder)
+    figures = summarize(seconds)
+    print(json.dumps(figures, indent=1))
+    if given.write:
+        save("detector", figures)
+
+
+def draw(folder: Path) -> None:
+    """Street scenes as JPEG files."""
+    from PIL import Image
+
+    from kzoo.data.detection import scenes
+
+    for number in range(8):
+        Image.fromarray(scenes.draw((9, number))[0]).resize((1200, 360)).save(folder / f"{number}.jpg", quality=90)
+
+
+def measure(given, folder: str) -> dict[str, float]:
+    """The least seconds of each job."""
+    onnx = ["onnx"] if given.onnx else []
+    sides = {"kzoo": Side(sys.executable, "kzoo", given.threads, folder, onnx)}
+    if given.torch_python:
+        sides["torch"] = Side(given.torch_python, "torch", given.threads, folder, [])
+    clock = "processor" if given.threads == 1 else "wall"
+    jobs = [(side, job) for side in sides for job in sides[side].jobs]
+    seconds = {}
+    for number in range(given.rounds):
+        for side, job in jobs if number % 2 == 0 else reversed(jobs):
+            found = sides[side].time(job)[clock]
+            seconds[job] = min(found, seconds.get(job, found))
+        print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
+    return seconds
+
+
+class Side:
+    """A worker process."""
+
+    def __init__(self, python: str, side: str, threads: int, folder: str, more: list[str]):
+        # A waiting thread of the other side must not spin on the core that is measured.
+        calm = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": str(threads)}
+        worker = [str(HERE / "detector_worker.py"), side, str(threads), folder, *more]
+        command = ["env", *(f"{k}={v}" for k, v in calm.items()), python, *worker]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.jobs = self._read()
+
+    def time(self, job: str) -> dict[str, float]:
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self):
+        while line := self.process.stdout.readline():
+            # Exporters print remarks of their own.
+            if line[:1] in "[{":
+                return json.loads(line)
+        sys.exit(f"a worker ended with exit code {self.process.wait()}")
+
+
+def summarize(seconds: dict[str, float]) -> dict[str, dict]:
+    """Milliseconds a picture, and how many times faster the zoo is."""
+    figures = {}
+    for job, value in seconds.items():
+        figures[job] = {"milliseconds_a_picture": round(1000 * value / int(job.rpartition(" ")[2]), 2)}
+    for count in (1, 8):
+        for peer in ("torchvision", "torchvision channels last", "keras predict", "xla", "onnx runtime"):
+            if f"{peer} {count}" in seconds:
+                ratio = seconds[f"{peer} {count}"] / seconds[f"predict {count}"]
+                figures[f"predict {count}: times faster than {peer}"] = {"ratio": round(ratio, 3)}
+    pipeline, step = (next(v for k, v in seconds.items() if k.startswith(n)) for n in ("pipeline", "training step"))
+    figures["pipeline of scenes: times what the training takes"] = {"ratio": round(step / pipeline, 2)}
+    return figures
+
+
+if __name__ == "__main__":
+    main()
