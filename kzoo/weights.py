@@ -124,9 +124,9 @@ def _load_keras_file(model, path: Path, spare: tuple) -> None:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 _refuse_zip_bombs(path, archive, needed)
-                _refuse_code(path, archive.read("config.json"))
                 with archive.open("model.weights.h5") as member:
                     shapes = _refuse_bombs(path, h5py.File(member, "r"), needed)
+                _refuse_code(path, archive.read("config.json"))
         else:
             shapes = _refuse_bombs(path, h5py.File(path, "r"), needed)
         if _differs_in_head_alone(model, shapes, spare):
