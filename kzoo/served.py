@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import registry, runtimes
-from kzoo.build import load, skeleton
+from kzoo import registry, runtimes, vetting
+from kzoo.build import load, portable, skeleton
 from kzoo.errors import RequestError
 from kzoo.run import read_json
+from kzoo.weights import load_into
 
-# Suffix of a file -> its runtime's package, and the extra of kzoo that brings it.
-_RUNTIMES = {".onnx": ("onnxruntime", "onnx"), ".tflite": ("ai_edge_litert", "litert")}
+# Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
+_RUNTIMES = {".onnx": (("onnxruntime", "onnx"), "onnx"), ".tflite": (("ai_edge_litert",), "litert")}
 _OWN = (".keras", ".h5")
 
 
@@ -25,12 +26,13 @@ class Network:
     outputs, default boxes) is what a model of the same builder has.
     """
 
-    def __init__(self, artefact: Path, model):
+    def __init__(self, artefact: Path, model, card: dict[str, Any] | None = None):
         """Open an artefact.
 
         Args:
             artefact: A file or folder that `kzoo.export` wrote.
             model: A model of the same builder and arguments, whatever its weights.
+            card: The content of its ``model.json``.
 
         Raises:
             RequestError: It is no artefact, its runtime is missing, or it does not fit the model.
@@ -38,7 +40,7 @@ class Network:
         self.artefact, self.model = artefact, model
         self.layers = [self]  # for those who look into networks: one layer, of an unknown kind
         self._names = [t.name for t in model.inputs]
-        self._doors = _doors(artefact)
+        self._doors = _doors(artefact, card)
         self._run = self._network()
 
     def __getattr__(self, name: str):
@@ -115,7 +117,7 @@ def open_artefact(path: str | Path):
     path, known = Path(path), card(path)
     if path.suffix in _OWN and not _is_quantised(path):
         return load(path), known
-    return Network(path, skeleton(known)), known
+    return Network(path, skeleton(known), known), known
 
 
 def _is_quantised(path: Path) -> bool:
@@ -148,33 +150,45 @@ def _read_card(path: Path) -> Any:
     return read_json(path.parent / "model.json")
 
 
-def _doors(path: Path) -> dict[str, Callable]:
+def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
     if path.suffix in _RUNTIMES:
         return _opened(path)[0]
     if path.suffix in _OWN:
-        import keras
-
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        # As any other: rebuilt by the zoo, so that only arrays are read.
+        model = portable(skeleton(known))
+        model.quantize("int8")
+        load_into(model, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
     return _saved_model(path)
 
 
 def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
     """Doors and metadata of a file."""
-    package, extra = _RUNTIMES[path.suffix]
-    if importlib.util.find_spec(package) is None:
-        raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
+    packages, extra = _RUNTIMES[path.suffix]
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
+    check, open_file = {
+        ".onnx": (vetting.check_onnx, runtimes.open_onnx),
+        ".tflite": (vetting.check_litert, runtimes.open_litert),
+    }[path.suffix]
+    check(path)
     try:
-        return (runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert)(path, metadata=True)
+        return open_file(path, metadata=True)
     except Exception as error:  # the runtimes have a dozen kinds
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{path} cannot be opened by {package}: {reason}") from None
+        raise RequestError(f"{path} cannot be opened by {packages[0]}: {reason}") from None
 
 
 def _saved_model(path: Path) -> dict[str, Callable]:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
+    vetting.check_saved_model(path)
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # what a damaged one raises is of many kinds
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RequestError(f"{path} cannot be loaded by tensorflow: {reason}") from None
 
     def door(signature):
         kinds = {name: spec.dtype for name, spec in signature.structured_input_signature[1].items()}

@@ -98,7 +98,7 @@ def test_predict_with_an_artefact_on_the_command_line(exported, small_run, image
     assert answer["label"] == wanted["label"] and answer["probability"] == pytest.approx(wanted["probability"], 1e-4)
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     done = command("predict", tmp_path / "model.onnx", tmp_path / "digit.png")
-    assert done.code == 2 and "cannot be opened by onnxruntime" in done.err and "Traceback" not in done.err
+    assert done.code == 2 and "cannot be opened: it is no ONNX file" in done.err and "Traceback" not in done.err
 
 
 def test_the_card_travels_inside(exported, small_run):

@@ -30,13 +30,25 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "served", "serving", "export", "runtimes", "comparison"}
+        verb: {
+            "tasks",
+            "evaluate",
+            "process",
+            "report",
+            "served",
+            "serving",
+            "vetting",
+            "export",
+            "runtimes",
+            "comparison",
+        }
         | FOUNDATION
         for verb in VERBS
     },
     "search": {"search", "tasks", "process", "report"} | FOUNDATION,
-    "served": {"runtimes"} | FOUNDATION,
+    "served": {"runtimes", "vetting"} | FOUNDATION,
     "serving": {"serving", "evaluate"} | FOUNDATION,
+    "vetting": {"errors"},
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},

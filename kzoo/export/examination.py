@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kzoo import console, runtimes
+from kzoo import console, runtimes, vetting
 from kzoo.comparison import compare
+from kzoo.errors import RequestError
 from kzoo.export import judging
 from kzoo.export.folders import files, identify
 from kzoo.export.formats import FORMATS
@@ -47,6 +48,8 @@ def _examine_format(folder: Path, name: str, expected: runtimes.Calls, known: Wr
     failure = known.failure
     if failure is None and not known.doors:
         failure = "was never verified"
+    if failure is None and kind.runtime == "tensorflow":
+        failure = _vetted(folder / kind.artefact)
     if failure is None:
         answers, document, failure = _run_fresh(kind.runtime, folder / kind.artefact, folder / "inputs.npz")
     if failure is not None:
@@ -58,6 +61,15 @@ def _examine_format(folder: Path, name: str, expected: runtimes.Calls, known: Wr
     if known.test is not None:
         ok = ok and judging.lost(known.test) <= known.test["allowed"]
     return {**figures, "runtime": document["versions"], "ok": ok, "error": None}
+
+
+def _vetted(artefact: Path) -> str | None:
+    """Why a SavedModel is not loaded, or None."""
+    try:
+        vetting.check_saved_model(artefact)
+    except RequestError as error:
+        return str(error)
+    return None
 
 
 def _run_fresh(runtime: str, artefact: Path, inputs: Path) -> tuple[runtimes.Calls, dict, str | None]:
@@ -98,4 +110,7 @@ def _explain(runtime: str, done: subprocess.CompletedProcess) -> str:
     # An exception's message may go on over several lines, of which the first says what is wrong.
     words = [line for line in said.splitlines() if line[:1].strip() and ": " in line]
     kind, _, reason = (words or ["Error: no reason given"])[-1].partition(": ")
+    if "Could not locate class" in reason:
+        own = reason.partition("Could not locate class ")[2].partition(".")[0]
+        return f"cannot be run in plain {runtime}, which has no layer {own}: it is the zoo's own"
     return f"cannot be run in plain {runtime}: {kind.rpartition('.')[2]}: {reason}"

@@ -53,7 +53,8 @@ def export(
 def verify(folder: str | Path) -> ExportReport:
     """Verify an export again: its bytes against ``verify.json``, then its answers in fresh processes.
 
-    A SavedModel can run any code when it is loaded, so verify only exports whose origin you trust.
+    TensorFlow runs what a SavedModel brings, so one is loaded only if it is made of nothing but the operations that
+    networks need; see `kzoo.vetting`.
 
     Args:
         folder: A folder that `export` wrote. Nothing in it is changed.

@@ -111,14 +111,13 @@ def load_samples(run: Run) -> dict[str, np.ndarray]:
 
 def _save(subject: Subject, name: str, folder: Path) -> Written:
     kind = FORMATS[name]
-    doors = {"network": [NETWORK], "saved_model": list(subject.signatures), "numeric": [NETWORK, *subject.numeric]}
     try:
         refused = kind.save(subject, folder / kind.artefact)
     except OSError:
         raise
     except Exception as error:  # a network that a format cannot hold is refused in that format's own way
         return Written(failure=f"cannot be written: {_first_line(error)}")
-    return Written([d for d in doors[kind.doors] if d not in refused], refused)
+    return Written([d for d in kind.wanted(subject) if d not in refused], refused)
 
 
 def _record(model, network_inputs, signatures: dict) -> tuple[runtimes.Calls, runtimes.Calls]:

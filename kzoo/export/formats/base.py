@@ -115,6 +115,14 @@ class Format(abc.ABC):
             The reason for each door that it cannot hold.
         """
 
+    def wanted(self, subject: Subject) -> list[str]:
+        """The doors that it is asked to hold."""
+        return {
+            "network": [NETWORK],
+            "saved_model": list(subject.signatures),
+            "numeric": [NETWORK, *subject.numeric],
+        }[self.doors]
+
     def owns(self, file: str) -> bool:
         """Whether a file of an export, relative to its folder, is of this artefact."""
         return file.partition("/")[0] == self.artefact

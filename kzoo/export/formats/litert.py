@@ -21,6 +21,7 @@ from kzoo.export.formats.base import NETWORK, Format, Subject
 from kzoo.export.formats.saved_model import write_functions
 
 METADATA = "model.json"
+STEP = "step"
 
 
 class LiteRT(Format):
@@ -88,22 +89,41 @@ class LiteRTFloat16(LiteRT):
 
 
 class LiteRTInt8(LiteRT):
-    """Weights and activations in 8 bits, whose ranges come from examples of the recipe's data; float32 in and out."""
+    """Weights and activations in 8 bits, whose ranges come from examples of the recipe's data; float32 in and out.
 
-    artefact, precision, doors, calibrated = "model.int8.tflite", "int8", "network", True
+    It holds one door: the network, or where LiteRT cannot hold that, a language model's ``step``.
+    """
+
+    artefact, precision, calibrated = "model.int8.tflite", "int8", True
+
+    def wanted(self, subject: Subject) -> list[str]:
+        """The network, and the step if that is what it became."""
+        return [NETWORK, *([STEP] if NETWORK in subject.shared.get("litert_int8_refused", ()) else [])]
 
     def save(self, subject: Subject, path: Path) -> dict[str, str]:
-        """Write the network, or its step where it has no other door."""
+        """Quantise the door with its examples."""
+        refused = {}
+        try:
+            content = convert(subject, [NETWORK], _calibrated_by(NETWORK))
+        except WorkError as error:
+            if STEP not in subject.numeric:
+                raise
+            refused = {NETWORK: str(error)}
+            content = convert(subject, [STEP], _calibrated_by(STEP))
+        subject.shared["litert_int8_refused"] = refused
+        path.write_bytes(_with_metadata(content, subject.card))
+        return refused
 
-        def prepare(converter, _):
-            import tensorflow as tf
 
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: subject.calibration(NETWORK)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+def _calibrated_by(door: str):
+    def prepare(converter, subject):
+        import tensorflow as tf
 
-        path.write_bytes(_with_metadata(convert(subject, [NETWORK], prepare), subject.card))
-        return {}
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: subject.calibration(door)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+
+    return prepare
 
 
 def convert(subject: Subject, doors: list[str], prepare=None) -> bytes:

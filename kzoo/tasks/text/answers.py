@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -230,6 +231,8 @@ class _Writer:
 
     def __init__(self, network, never: tuple[int, ...]):
         self.network = network  # whose identity the cache knows it by
+        # What runs in another runtime cannot be compiled.
+        fused = isinstance(network, keras.Model) and not networks.grows(network)
         self.start = tf.function(
             lambda prompts, starts: sampling.start(network, prompts, starts),
             autograph=False,
@@ -237,7 +240,7 @@ class _Writer:
         )
         self.write = tf.function(
             lambda carried, choice, seed, place, length: sampling.write(
-                network, carried, Choice(*choice), seed, place, length, never, fused=not networks.grows(network)
+                network, carried, Choice(*choice), seed, place, length, never, fused=fused
             ),
             autograph=False,
         )
