@@ -59,6 +59,15 @@ def rebuild(card: dict, weights: str | Path):
     return model
 
 
+def skeleton(card: dict):
+    """The network of a card with whatever weights, for its shapes and names.
+
+    Raises:
+        RequestError: The card names no model of the zoo.
+    """
+    return _new(card["model"], card["arguments"])
+
+
 def is_tag(name: str, weights) -> bool:
     """Whether weights are named by a tag: a known one is even where a file of that name lies about, a path is not."""
     if not isinstance(weights, str) or Path(weights).name != weights:

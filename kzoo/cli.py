@@ -50,6 +50,10 @@ Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show 
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where the results go.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted recipe key.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+_FORMATS = (
+    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert; quantised keras_int8, onnx_int8, "
+    "onnx_float16, litert_dynamic, litert_int8, litert_float16."
+)
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe such as cnn_classifier/digits, or a file.")]
 
 
@@ -192,7 +196,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: RunFolder,
+    run: Annotated[Path, typer.Argument(metavar="RUN|ARTEFACT", help="A run's folder, or an exported artefact.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs.")],
     top: Annotated[int | None, typer.Option(min=1, help="How many labels for each image; 3 by default.")] = None,
     score: Annotated[float | None, typer.Option(help="Least probability of a detection; 0.5 by default.")] = None,
@@ -209,7 +213,7 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer inputs with a trained run."""
+    """Answer inputs with a trained run or an exported artefact."""
     from kzoo.evaluate import predict as answer
     from kzoo.evaluate import tabulate
 
@@ -373,9 +377,12 @@ def search(
     recipe: RecipeName,
     sets: Sets = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the search that --out holds.")] = True,
+    resume: Annotated[
+        bool | None,
+        typer.Option(help="Go on with the search in --out, or the newest of this recipe; --no-resume refuses one."),
+    ] = None,
     retrain: Annotated[int, typer.Option(min=0, help="Train winner and parent anew over this many seeds.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once; they divide the cores and GPUs.")] = 1,
     dry: Annotated[bool, typer.Option("--dry-run", help="Show the space and three samples; train nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -401,7 +408,7 @@ def search(
 @app.command()
 def export(
     run: RunFolder,
-    formats: Annotated[str | None, typer.Option(help="Comma-separated: h5, keras, weights_h5, saved_model.")] = None,
+    formats: Annotated[str | None, typer.Option(help=_FORMATS)] = None,
     out: Out = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -495,8 +502,11 @@ def serve(
 
 @app.command()
 def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Write a run's report as one HTML page: curves, figures, pictures, recipe."""
-    from kzoo.report import report as write
+    """Write a run's or a search's report as one HTML page: curves, figures, pictures, recipe; or trials."""
+    if (run / "search.json").is_file():
+        from kzoo.search.page import write
+    else:
+        from kzoo.report import report as write
 
     path = write(run, out=out)
     if as_json:

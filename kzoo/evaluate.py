@@ -5,7 +5,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from kzoo import console
+from kzoo import console, served
+from kzoo import recipe as recipes
 from kzoo.build import rebuild
 from kzoo.errors import RequestError, nearest
 from kzoo.quiet import import_keras
@@ -70,10 +71,11 @@ def evaluate_opened(run: Run, task, model, split: str, **options) -> dict[str, A
 
 
 def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
-    """Answer raw inputs with a run's chosen weights.
+    """Answer raw inputs with a run's chosen weights, or with an artefact.
 
     Args:
-        run: A run or its folder.
+        run: A run or its folder; or an artefact of `kzoo.export`: a ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or
+            ``.tflite`` file or a SavedModel's folder.
         inputs: For images: a path, folder or glob, or a list of these, of encoded bytes, or of uint8 arrays; detection
             takes videos too. For a language model: a prompt or several.
         **options: The task's own; classification takes ``top``, detection ``score``, ``overlap``, ``limit``, ``out``,
@@ -85,13 +87,13 @@ def predict(run: Run | str | Path, inputs, **options) -> list[dict[str, Any]]:
     Raises:
         RequestError: An input is missing or unreadable, the run has no weights, or its task has no such option.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    if run.recipe.reads_files:
+    card = _card(run)
+    if recipes.of_task(card["task"]).reads_files:
         inputs = expand(inputs)
     elif isinstance(inputs, str):
         inputs = [inputs]
-    model, answers = open_run(run)
-    _check_options(answers.answer, options, f"{run.card['task']} has no option {{name!r}} of predict")
+    model, answers = open_subject(run)
+    _check_options(answers.answer, options, f"{card['task']} has no option {{name!r}} of predict")
     return answers.answer(model, inputs, **options)
 
 
@@ -110,8 +112,7 @@ def tabulate(run: Run | str | Path, answers: list[dict[str, Any]]) -> list[list[
     """Answers of `predict` as a table's rows of cells, the header first."""
     from kzoo import tasks
 
-    run = run if isinstance(run, Run) else Run(run)
-    return tasks.open_answers(run.card).table(answers)
+    return tasks.open_answers(_card(run)).table(answers)
 
 
 def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **options) -> list[dict[str, Any]]:
@@ -147,6 +148,24 @@ def open_run(run: Run):
     from kzoo import tasks
 
     return rebuild(card, weights), tasks.open_answers(card)
+
+
+def open_subject(run: Run | str | Path):
+    """The network of a run or of an artefact, and what answers with it."""
+    if isinstance(run, Run) or not served.is_artefact(run):
+        return open_run(run if isinstance(run, Run) else Run(run))
+    import_keras()
+    from kzoo import tasks
+
+    model, card = served.open_artefact(run)
+    return model, tasks.open_answers(card)
+
+
+def _card(run: Run | str | Path) -> dict[str, Any]:
+    """What inference needs beside the network of a run or of an artefact."""
+    if isinstance(run, Run) or not served.is_artefact(run):
+        return (run if isinstance(run, Run) else Run(run)).card
+    return served.card(run)
 
 
 def expand(inputs) -> list:

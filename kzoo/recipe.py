@@ -198,52 +198,103 @@ class Train(Training):
 
 
 class SearchParameter(Settings):
-    """One tunable key's values: a range, or choices."""
+    """One tunable key's values: a range, choices, or one fixed value; under a condition if it has one."""
 
     min: float | int | None = None
     max: float | int | None = None
-    step: float | int | None = None
+    step: float | int | None = Field(None, description="of the range; a factor where it is logarithmic")
     log: bool = False
     choices: tuple[Any, ...] | None = None
+    fixed: Any = Field(None, description="the key's value in every trial")
+    when: dict[str, Any] = Field(
+        {}, description="only in trials in which other keys of the space have this value, or one of these"
+    )
+    otherwise: Any = Field(None, description="the key's value in the other trials; default: the recipe's own")
 
     @pydantic.model_validator(mode="after")
-    def _range_or_choices(self):
-        if (self.choices is None) == (self.min is None or self.max is None):
-            raise ValueError("takes either choices, or min and max")
-        if self.choices is None and self.min >= self.max:
+    def _one_form(self):
+        forms = (self.choices is not None, self.min is not None and self.max is not None, self.is_fixed)
+        if sum(forms) != 1 or (self.min is None) != (self.max is None):
+            raise ValueError("takes either choices, or min and max, or fixed")
+        if self.min is not None and self.min >= self.max:
             raise ValueError("has a min that is not below its max")
-        if self.choices is None and self.log and self.min <= 0:
+        if self.min is None and (self.log or self.step is not None):
+            raise ValueError("takes log and step only with min and max")
+        if self.log and self.min <= 0:
             raise ValueError("is logarithmic, so its min must be above 0")
         if self.choices is not None and not self.choices:
             raise ValueError("has no choices")
+        if self.has_otherwise and not self.when:
+            raise ValueError("takes otherwise only with when")
         return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _as_written(self, handler):
+        # Null is a value here, and no key that is left out: only what was written is dumped.
+        return {k: v for k, v in handler(self).items() if k in self.model_fields_set}
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether one value was given, which may be null."""
+        return "fixed" in self.model_fields_set
+
+    @property
+    def has_otherwise(self) -> bool:
+        """Whether there is a value for the trials in which the condition does not hold; it may be null."""
+        return "otherwise" in self.model_fields_set
 
 
 class Search(Settings):
     """How `kzoo search` looks for a better recipe; `space` maps dotted recipe keys to values."""
 
-    tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
-    max_trials: PositiveInt = 20
+    engine: Literal["keras_tuner", "optuna"] = "keras_tuner"
+    tuner: Literal["random", "grid", "bayesian", "hyperband", "tpe"] = Field(
+        "random", description="bayesian and hyperband are Keras Tuner's, tpe is Optuna's"
+    )
+    pruner: Literal["none", "median", "successive_halving", "hyperband"] = Field(
+        "none", description="ends trials that look hopeless; all but median are Optuna's"
+    )
+    max_trials: PositiveInt | None = Field(
+        None, description="default: no limit beside max_hours; without it 20, all of a grid, or a sweep of hyperband"
+    )
+    max_hours: PositiveFloat | None = Field(None, description="no trial starts later; those under way are finished")
     objective: str = Field("", description="figure to improve; default: the task's own")
     direction: Literal["max", "min", ""] = Field("", description="default: by the objective's name")
     seed: NonNegativeInt = 0
     seeds: PositiveInt = Field(
         1, description="trainings of each trial, over seeds from train.seed up; the median of their scores counts"
     )
-    min_epochs: PositiveInt = Field(2, description="epochs of the first rung of hyperband")
+    min_epochs: PositiveInt = Field(
+        2, description="epochs of the first rung of hyperband, and before a pruner may end a trial"
+    )
     factor: Annotated[int, Field(ge=2)] = Field(3, description="hyperband keeps one trial of this many at each rung")
+    during: dict[str, Any] = Field(
+        {}, description="dotted keys that hold in the trials alone, such as data.validation, and not for the winner"
+    )
     space: dict[str, SearchParameter] = {}
+
+
+# The names of `kzoo.export.formats.FORMATS`.
+ExportFormat = Literal[
+    "h5",
+    "keras",
+    "weights_h5",
+    "saved_model",
+    "onnx",
+    "litert",
+    "keras_int8",
+    "onnx_int8",
+    "onnx_float16",
+    "litert_dynamic",
+    "litert_int8",
+    "litert_float16",
+]
 
 
 class Export(Settings):
     """What `kzoo export` writes unless told otherwise."""
 
-    formats: tuple[Literal["h5", "keras", "weights_h5", "saved_model"], ...] = (
-        "h5",
-        "keras",
-        "weights_h5",
-        "saved_model",
-    )
+    formats: tuple[ExportFormat, ...] = ("h5", "keras", "weights_h5", "saved_model")
 
 
 class Recipe(Settings):
@@ -253,6 +304,7 @@ class Recipe(Settings):
         model: Name of a registered model.
         arguments: Arguments of its builder; what follows from the data (classes, input shape) may be left out.
         results: Measured results, written by tools only.
+        tuned: Where a tuned recipe came from, written by `kzoo search` only.
     """
 
     model: str
@@ -262,6 +314,7 @@ class Recipe(Settings):
     search: Search = Search()
     export: Export = Export()
     results: tuple[dict[str, Any], ...] = ()
+    tuned: dict[str, Any] = {}
     # Whether what the trained model answers comes from files, or is given as it is.
     reads_files: ClassVar[bool] = True
     _name: str = pydantic.PrivateAttr("")
@@ -297,7 +350,7 @@ class Recipe(Settings):
         return configs.dump(self.values() if resolved else self.model_dump(mode="json", exclude_defaults=True))
 
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of what decides a training: all but search, export and results.
+        """Hexadecimal SHA-256 of what decides a training: all but search, export, results and tuned.
 
         Only what differs from the defaults counts, so that a key that a later version adds leaves the digest alone.
         """
@@ -327,6 +380,11 @@ def load(reference: str | Path, overrides: Iterable[str] | dict[str, Any] = ()) 
 load_recipe = load
 
 
+def of_task(task: str) -> type[Recipe]:
+    """The recipes of a task."""
+    return importlib.import_module(f"kzoo.tasks.{task}.settings").Recipe
+
+
 def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str = "") -> Recipe:
     """Validate plain values as a recipe.
 
@@ -338,7 +396,7 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
     if not isinstance(values, dict) or not isinstance(values.get("model"), str):
         raise RequestError(f"{origin}: a recipe starts with 'model: <name>'; `kzoo list` shows the names")
     task = registry.find(values["model"]).task
-    kind = importlib.import_module(f"kzoo.tasks.{task}.settings").Recipe
+    kind = of_task(task)
     try:
         recipe = kind.model_validate_json(json.dumps(values, default=list))
     except pydantic.ValidationError as error:
@@ -347,7 +405,7 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
         raise RequestError(f"{origin}: {error}") from None
     try:
         registry.check_arguments(recipe.model, recipe.arguments, complete=False)
-        for key in recipe.search.space:
+        for key in (*recipe.search.space, *recipe.search.during):
             _check_tunable(recipe, key)
     except RequestError as error:
         raise RequestError(f"{origin}: {error}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from kzoo.errors import RequestError
 from kzoo.run import Run, read_json, write_text
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; }
 td.number { font-variant-numeric: tabular-nums; text-align: right; }
@@ -35,19 +35,19 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
         raise RequestError(f"{run.path} has no finished epoch to report")
     summary = run.summary or {}
     parts = [f"<h1>{html.escape(run.recipe.model)} <small>{html.escape(run.origin.get('recipe', ''))}</small></h1>"]
-    parts += [_table(title, summary.get(title) or {}) for title in ("training", "validation", "test")]
-    parts.append("<h2>curves</h2>" + _image(_curves(rows)))
+    parts += [table(title, summary.get(title) or {}) for title in ("training", "validation", "test")]
+    parts.append("<h2>curves</h2>" + image(_curves(rows)))
     for folder in sorted((run.path / "evaluation").glob("*")):
         parts += [
             f"<h2>{html.escape(folder.name)}: {html.escape(picture.stem.replace('_', ' '))}</h2>"
-            + _image(picture.read_bytes())
+            + image(picture.read_bytes())
             for picture in sorted(folder.glob("*.png"))
         ]
     parts.append(f"<h2>recipe</h2><pre>{html.escape((run.path / 'recipe.yaml').read_text('utf-8'))}</pre>")
     machine = read_json(run.path / "environment.json", {})
-    parts.append(_table("environment", {**machine.pop("versions", {}), **machine}))
+    parts.append(table("environment", {**machine.pop("versions", {}), **machine}))
     title = html.escape(str(run.path.name))
-    page = f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>{''.join(parts)}\n"
+    page = f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>{''.join(parts)}\n"
     path = Path(out or run.path)
     if path.suffix != ".html":
         path = path / "report.html"
@@ -75,11 +75,13 @@ def _curves(rows: list[dict]) -> bytes:
     return buffer.getvalue()
 
 
-def _image(png: bytes) -> str:
+def image(png: bytes) -> str:
+    """An HTML image that carries its PNG."""
     return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
 
 
-def _table(title: str, values: dict) -> str:
+def table(title: str, values: dict) -> str:
+    """A titled HTML table of names and figures; nothing where there are none."""
     if not values:
         return ""
     cells = "".join(

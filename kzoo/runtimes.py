@@ -120,7 +120,102 @@ def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     return {NETWORK: lambda inputs: call_network(model, inputs)}, ("kzoo", "keras", keras.backend.backend())
 
 
-RUNTIMES = {"tensorflow": _open_tensorflow, "keras": _open_keras, "kzoo": _open_kzoo}
+def _open_onnxruntime(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The network of an ONNX file, and the doors in the files ``<its stem>-<door>.onnx`` beside it."""
+    doors = open_onnx(artefact)
+    _refuse_others("tensorflow", "keras", "kzoo", "onnx")
+    return doors, ("onnxruntime",)
+
+
+def _open_litert(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The signatures of a LiteRT file."""
+    doors = open_litert(artefact)
+    _refuse_others("tensorflow", "keras", "kzoo")
+    return doors, ("ai_edge_litert",)
+
+
+def open_onnx(artefact: str | os.PathLike, metadata: bool = False):
+    """Doors of ONNX files as functions of arrays by name; with `metadata` the main file's metadata too."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    stem, suffix = os.path.splitext(artefact)
+    folder, start = os.path.split(stem)
+    files = {NETWORK: os.fspath(artefact)}
+    for name in sorted(os.listdir(folder or ".")):
+        if name.startswith(f"{start}-") and name.endswith(suffix):
+            files[name[len(start) + 1 : -len(suffix)]] = os.path.join(folder, name)
+    sessions = {
+        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for door, path in files.items()
+    }
+    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
+    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+
+
+def _onnx_door(session, network: bool) -> Callable:
+    taken, given = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+
+    def door(inputs):
+        # What does not decide an output is no input of the graph.
+        return _renamed(
+            dict(zip(given, session.run(None, {k: inputs[k] for k in taken}), strict=True)), inputs, network
+        )
+
+    return door
+
+
+def open_litert(artefact: str | os.PathLike, metadata: bool = False):
+    """Doors of a LiteRT file as functions of arrays by name; with `metadata` its metadata buffers too."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=os.fspath(artefact), num_threads=os.cpu_count())
+    doors = {}
+    for name in interpreter.get_signature_list():
+        doors[name] = _litert_door(interpreter.get_signature_runner(name), name == NETWORK)
+    return (doors, _litert_metadata(artefact)) if metadata else doors
+
+
+def _litert_door(runner, network: bool) -> Callable:
+    taken = list(runner.get_input_details())
+    return lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network)
+
+
+def _litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:
+    """Metadata buffers of a LiteRT file, as text by name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    with open(artefact, "rb") as file:
+        model = schema.Model.GetRootAs(file.read(), 0)
+    found = {}
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        content = model.Buffers(entry.Buffer()).DataAsNumpy()
+        if not isinstance(content, int):  # 0 stands for an empty buffer
+            found[entry.Name().decode()] = content.tobytes().decode(errors="replace")
+    return found
+
+
+def _renamed(outputs: Arrays, inputs: Mapping, network: bool) -> Arrays:
+    """Outputs under the live network's names: a graph calls an output ``<name>_next`` that has an input's name."""
+    if network and len(outputs) == 1:
+        return {"output": next(iter(outputs.values()))}
+    return {k.removesuffix("_next") if k.removesuffix("_next") in inputs else k: v for k, v in outputs.items()}
+
+
+def _refuse_others(*packages: str) -> None:
+    loaded = {name.partition(".")[0] for name in sys.modules} & set(packages)
+    assert not loaded, f"{sorted(loaded)} were imported"
+
+
+RUNTIMES = {
+    "tensorflow": _open_tensorflow,
+    "keras": _open_keras,
+    "kzoo": _open_kzoo,
+    "onnxruntime": _open_onnxruntime,
+    "litert": _open_litert,
+}
 
 
 def _latency(door: Callable, inputs: Mapping) -> float:
@@ -137,6 +232,13 @@ def _fetched(outputs: Mapping) -> Arrays:
     return {name: np.asarray(value) for name, value in outputs.items()}
 
 
+def _version(package: str) -> str:
+    """A package's version; not all of them say it in their module."""
+    from importlib import metadata
+
+    return getattr(sys.modules[package], "__version__", None) or metadata.version(package.replace("_", "-"))
+
+
 def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
     """Make every call for which the artefact has a door, and time the smallest of each door."""
     calls, _ = read_calls(inputs)
@@ -148,7 +250,7 @@ def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
     }
     latency = {door: _latency(doors[door], calls[door][min(calls[door])]) for door in answers}
     versions = {"python": platform.python_version(), "numpy": np.__version__}
-    versions |= {name: sys.modules[name].__version__ for name in packages}
+    versions |= {name: _version(name) for name in packages}
     write_calls(outputs, answers, {"versions": versions, "latency_ms": latency})
 
 

@@ -16,9 +16,9 @@ import pytest
 import kzoo
 from kzoo import runtimes
 from kzoo.comparison import compare
+from kzoo.export import ExportReport, folders, verbs
+from kzoo.export.formats import keras_files
 from kzoo.run import Run, sha256
-
-exports = sys.modules[kzoo.export.__module__]
 
 ARTEFACTS = {
     "h5": "model.h5",
@@ -45,7 +45,7 @@ def unverified(monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exports, "_examine", stop)
+    monkeypatch.setattr(verbs, "examine", stop)
 
 
 def keep_only(folder, name):
@@ -98,7 +98,7 @@ def test_rows_are_a_table(exported):
     assert len(rows) == 6 and {len(row) for row in rows} == {len(header)}
     assert {row[-1] for row in rows} == {"yes"}
     broken = {**exported.formats["h5"], "signatures": {}, "ok": False, "error": "cannot be run"}
-    report = exports.ExportReport(**{**vars(exported), "formats": {"h5": broken}})
+    report = ExportReport(**{**vars(exported), "formats": {"h5": broken}})
     assert report.rows()[1][2:] == [f"{broken['bytes'] / 1e6:.2f}", *"-----", "NO"] and not report.ok
 
 
@@ -225,13 +225,13 @@ def test_an_artefact_that_cannot_be_loaded_fails(copy, capfd):
 
 
 def test_a_wrong_artefact_never_replaces_a_good_one(small_run, copy, monkeypatch):
-    save = exports._save
+    save = keras_files.Keras.save
 
-    def save_wrong(name, model, signatures, path):
-        model.layers[-1].bias.assign_add(np.full(10, 1e-3, np.float32))
-        save(name, model, signatures, path)
+    def save_wrong(self, subject, path):
+        subject.model.layers[-1].bias.assign_add(np.full(10, 1e-3, np.float32))
+        return save(self, subject, path)
 
-    monkeypatch.setattr(exports, "_save", save_wrong)
+    monkeypatch.setattr(keras_files.Keras, "save", save_wrong)
     with pytest.raises(kzoo.WorkError, match=r"keras: network differs by 1\.0e-03.*copy\.failed/model\.keras"):
         kzoo.export(small_run, out=copy, formats="keras")
     assert (copy / "model.h5").is_file() and json.loads((copy / "verify.json").read_text())["ok"]
@@ -243,7 +243,7 @@ def test_a_network_that_a_format_cannot_hold_is_reported(small_run, tmp_path, mo
     def refuse(*_):
         raise NotImplementedError("no such layer\nand much more")
 
-    monkeypatch.setattr(exports, "_save", refuse)
+    monkeypatch.setattr(keras_files.H5, "save", refuse)
     with pytest.raises(kzoo.WorkError, match=r"^h5: cannot be written: no such layer \("):
         kzoo.export(small_run, out=tmp_path / "export", formats="h5")
     assert json.loads((tmp_path / "export.failed" / "verify.json").read_text())["formats"]["h5"]["ok"] is False
@@ -366,7 +366,7 @@ def test_out_folders_that_cannot_be_written(small_run, copy, tmp_path):
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(kzoo.RequestError, match=r"notes\.txt .* would be lost"):
         kzoo.export(small_run, out=copy)
-    with exports._staging(tmp_path / "busy"):
+    with folders.staging(tmp_path / "busy"):
         with pytest.raises(kzoo.RequestError, match="another process"):
             kzoo.export(small_run, out=tmp_path / "busy")
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")], "nothing is left behind"
@@ -380,7 +380,7 @@ def test_folders_that_are_no_exports(tmp_path):
     for content, reason in (
         ("{", "not valid JSON"),
         ("[]", "not a report"),
-        ('{"schema": 1, "run": {}, "files": {}, "formats": {"onnx": {"files": {}}}}', "not a report"),
+        ('{"schema": 1, "run": {}, "files": {}, "formats": {"onyx": {"files": {}}}}', "not a report"),
         ('{"schema": 1, "run": {"sha256": ""}, "files": [], "formats": {}}', "not a report"),
     ):
         (tmp_path / "verify.json").write_text(content)

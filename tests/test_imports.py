@@ -30,11 +30,13 @@ FOUNDATION = {
 ALLOWED = {
     "cli": VERBS | FOUNDATION | {"pretrained"},
     **{
-        verb: {"tasks", "evaluate", "process", "report", "runtimes", "comparison", "serving", "tuner"} | FOUNDATION
+        verb: {"tasks", "evaluate", "process", "report", "served", "serving", "export", "runtimes", "comparison"}
+        | FOUNDATION
         for verb in VERBS
     },
+    "search": {"search", "tasks", "process", "report"} | FOUNDATION,
+    "served": {"runtimes"} | FOUNDATION,
     "serving": {"serving", "evaluate"} | FOUNDATION,
-    "tuner": FOUNDATION,
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes"},

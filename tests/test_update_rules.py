@@ -125,3 +125,21 @@ def test_a_recipe_trains_convolutions_with_muon(tmp_path):
     }
     run = kzoo.train(kzoo.load_recipe("cnn_classifier/digits", changed), out=tmp_path / "run")
     assert run.summary["test"]["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"amsgrad": True}, {"global_clipnorm": 0.1, "weight_decay": 0.01, "epsilon": 1e-3}]
+)
+def test_fused_adam_is_adam(arguments):
+    shapes = [(4, 3), (3,)]
+
+    def end(kind):
+        rng, weights = np.random.default_rng(0), [keras.Variable(np.ones(shape)) for shape in shapes]
+        optimizer = kind(learning_rate=0.05, **arguments)
+        optimizer.build(weights)
+        for _ in range(20):
+            optimizer.apply([keras.ops.convert_to_tensor(rng.normal(size=s), "float32") for s in shapes], weights)
+        return [np.array(v) for v in (*weights, *optimizer.variables)]
+
+    for ours, keras_own in zip(end(update_rules.FusedAdam), end(keras.optimizers.Adam), strict=True):
+        np.testing.assert_allclose(ours, keras_own, rtol=1e-4, atol=1e-6)

@@ -7,6 +7,7 @@ replaced by what was measured; runs that are finished already (--out holds them)
 """
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
@@ -25,19 +26,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a shipped recipe, such as cnn_classifier/digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--metric", default="accuracy", help="figure of the test part, or else of the validation part")
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        default=["accuracy"],
+        help="figures of the test part, or else of the validation part or the training; the first is the headline",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="where the runs go")
     parser.add_argument("--root", type=Path, help="the data set's folder, where the recipe leaves data.root open")
     parser.add_argument("--write", action="store_true", help="record the result in the recipe's file")
     given = parser.parse_args()
 
     runs = [train(given.recipe, seed, given.out, given.root) for seed in given.seeds]
-    result = summarize(given.recipe, given.metric, given.seeds, runs)
-    # Where it lies on this machine is nobody else's business.
-    result["command"] += " --root FOLDER" if given.root else ""
-    print(json.dumps(result, indent=1))
+    results = summarize(given.recipe, given.metric, given.seeds, runs)
+    if given.root:
+        # Where it lies on this machine is nobody else's business.
+        results = [{**r, "command": r["command"] + " --root FOLDER"} for r in results]
+    print(json.dumps(results, indent=1))
     if given.write:
-        record(given.recipe, result)
+        record(given.recipe, results)
 
 
 def train(name: str, seed: int, out: Path, root: Path | None = None) -> tuple[Run, float]:
@@ -58,29 +65,40 @@ def train(name: str, seed: int, out: Path, root: Path | None = None) -> tuple[Ru
     return run, float(clock.read_text())
 
 
-def summarize(name: str, metric: str, seeds: list[int], runs: list[tuple[Run, float]]) -> dict:
-    """The record of a result: what was measured, how, on what, when."""
-    part = "test" if runs[0][0].summary["test"] else "validation"
-    values = [run.summary[part][metric] for run, _ in runs]
-    machine = runs[-1][0].summary["environment"]
-    return {
-        "metric": f"{part} {metric}",
-        "mean": round(statistics.mean(values), 5),
-        "std": round(statistics.stdev(values), 5) if len(values) > 1 else None,
-        "values": [round(v, 5) for v in values],
+def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[Run, float]]) -> list[dict]:
+    """The records of the results, one for each metric: what was measured, how, on what, when."""
+    summary = runs[-1][0].summary
+    machine = summary["environment"]
+    common = {
         "seeds": seeds,
         "minutes": round(statistics.mean(seconds for _, seconds in runs) / 60, 2),
         "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
-        "date": runs[-1][0].summary["finished"][:10],
+        "date": summary["finished"][:10],
         "command": f"python tools/reproduce.py {name} --seeds {' '.join(map(str, seeds))}"
-        + (f" --metric {metric}" if metric != "accuracy" else ""),
+        + (f" --metric {' '.join(metrics)}" if metrics != ["accuracy"] else ""),
         "digest": recipe.load(name).digest()[:16],
     }
+    part = "test" if summary["test"] else "validation"
+    found = []
+    for metric in metrics:
+        judged = metric in (summary[part] or {})
+        values = [run.summary[part if judged else "training"][metric] for run, _ in runs]
+        found.append(
+            {
+                "metric": f"{part} {metric}" if judged else metric.replace("_", " "),
+                "mean": round(statistics.mean(values), 5),
+                "std": round(statistics.stdev(values), 5) if len(values) > 1 else None,
+                "values": [round(v, 5) for v in values],
+                **copy.deepcopy(common),  # YAML would write what is the same object as an alias
+            }
+        )
+    return found
 
 
-def record(name: str, result: dict) -> None:
+def record(name: str, results: list[dict]) -> None:
     """Replace the recipe's first comment line and its results, and leave the rest of the file as it is."""
+    result = results[0]
     path = configs.FOLDER / f"{name}.yaml"
     body = path.read_text("utf-8").partition("\nresults:")[0].rstrip("\n")
     if body.startswith("# kzoo train "):
@@ -91,7 +109,7 @@ def record(name: str, result: dict) -> None:
         f"# kzoo train {name}: {result['minutes']:.1f} minutes on {result['hardware']}, "
         f"{result['metric']} {shown(result['metric'], result['mean'])}{spread}, {count}, {result['date']}"
     )
-    path.write_text(f"{line}\n{body}\n{configs.dump({'results': [result]})}", "utf-8")
+    path.write_text(f"{line}\n{body}\n{configs.dump({'results': results})}", "utf-8")
     recipe.load(name)
 
 

@@ -45,7 +45,8 @@ def recipes() -> list[str]:
             each = ", ".join(each)
             cells = [f"`{name}`", r["metric"], mean, spread, each, r["minutes"], r["hardware"], r["date"]]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
-            notes += [NOTES[recipe.data.source]] if recipe.data.source in NOTES else []
+            source = getattr(recipe.data, "source", None)
+            notes += [NOTES[source]] if source in NOTES else []
             commands.append(f"    {r['command']}")
     return [
         *lines,
@@ -54,7 +55,7 @@ def recipes() -> list[str]:
         "",
         "Minutes are wall time of the whole process; where other work shared the cores, they are an upper bound.",
         "",
-        *commands,
+        *dict.fromkeys(commands),
         "",
     ]
 

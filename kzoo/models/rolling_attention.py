@@ -41,15 +41,15 @@ class RollingAttention(keras.layers.Layer):
         """
         time, kept = ops.shape(projected)[1], ops.shape(cache)[1]
         queries, keys, values = (self._heads(part) for part in ops.split(projected, 3, axis=-1))
-        places = position[:, None] + ops.arange(time, dtype="int32")
+        places = ops.expand_dims(position, 1) + ops.arange(time, dtype="int32")
         queries, keys = _rotate(queries, places), _rotate(keys, places)
         old_keys, old_values = (self._heads(part) for part in ops.split(cache, 2, axis=-1))
         keys, values = ops.concatenate([old_keys, keys], 1), ops.concatenate([old_values, values], 1)
         scores = ops.einsum("bthd,bshd->bhts", queries, keys) * (1 / queries.shape[-1] ** 0.5)
         # How far back each key lies: negative for what is still to come.
-        back = (kept + ops.arange(time, dtype="int32"))[:, None] - ops.arange(kept + time, dtype="int32")
-        seen = (back >= 0) & (back < self.context) & (back <= places[:, :, None])
-        scores = ops.where(seen[:, None], ops.cast(scores, "float32"), -1e9)
+        back = ops.expand_dims(kept + ops.arange(time, dtype="int32"), 1) - ops.arange(kept + time, dtype="int32")
+        seen = (back >= 0) & (back < self.context) & (back <= ops.expand_dims(places, 2))
+        scores = ops.where(ops.expand_dims(seen, 1), ops.cast(scores, "float32"), -1e9)
         weights = ops.cast(ops.softmax(scores), self.compute_dtype)
         if training and self.dropout:
             weights = keras.random.dropout(weights, self.dropout, seed=self.seed_generator)
@@ -69,10 +69,13 @@ class RollingAttention(keras.layers.Layer):
         return {**super().get_config(), **own}
 
     def _heads(self, x):
-        return ops.reshape(x, (-1, ops.shape(x)[1], self.num_heads, x.shape[-1] // self.num_heads))
+        # Each axis is named: of an empty cache nothing could be inferred from the number of values.
+        batch, time = ops.shape(x)[:2]
+        return ops.reshape(x, (batch, time, self.num_heads, x.shape[-1] // self.num_heads))
 
     def _flat(self, x):
-        return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
+        batch, time = ops.shape(x)[:2]
+        return ops.reshape(x, (batch, time, x.shape[2] * x.shape[3]))
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -93,7 +96,7 @@ def _rotate(x, places):
     """
     half = x.shape[-1] // 2
     speeds = 10_000.0 ** (-ops.arange(half, dtype="float32") / half)
-    angles = ops.cast(places, "float32")[:, :, None, None] * speeds
+    angles = ops.expand_dims(ops.cast(places, "float32"), (2, 3)) * speeds
     cosine, sine = (ops.cast(f(angles), x.dtype) for f in (ops.cos, ops.sin))
     first, second = x[..., :half], x[..., half:]
     return ops.concatenate([first * cosine - second * sine, first * sine + second * cosine], -1)

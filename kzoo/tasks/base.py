@@ -48,6 +48,16 @@ class Task(abc.ABC):
     def samples(self) -> dict[str, np.ndarray]:
         """A few raw inputs, as a user would send them, with which exports are verified later."""
 
+    def calibration(self, count: int) -> dict[str, np.ndarray]:
+        """Raw inputs in the form of `samples`, at most so many, of the training part if there are parts.
+
+        Ranges of activations are taken from them.
+        """
+        samples = self.samples()
+        rows = min(map(len, samples.values()))
+        places = np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(int))
+        return {name: values[places] for name, values in samples.items()}
+
     @abc.abstractmethod
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train the model, from the run's last checkpoint if there is one; leave the chosen weights in the model.
@@ -213,3 +223,10 @@ class Answers(abc.ABC):
     @abc.abstractmethod
     def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, Signature]:
         """Doors of the exported SavedModel: the plain network and raw input to finished answer."""
+
+    @abc.abstractmethod
+    def numeric_signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, Signature]:
+        """Doors of runtimes that know neither strings nor encoded images: raw numbers to finished numbers.
+
+        They are made of operators that ONNX and LiteRT have.
+        """

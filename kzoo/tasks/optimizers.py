@@ -11,7 +11,12 @@ from kzoo.tasks import update_rules
 
 
 def build(
-    settings: recipes.Train, steps_per_epoch: int, dtype_policy: str, factors: dict[str, float] | None = None
+    settings: recipes.Train,
+    steps_per_epoch: int,
+    dtype_policy: str,
+    factors: dict[str, float] | None = None,
+    *,
+    fused: bool = False,
 ) -> keras.optimizers.Optimizer:
     """Build the optimiser with its schedule, clipping and averaging.
 
@@ -21,12 +26,15 @@ def build(
         dtype_policy: Under ``mixed_float16`` the optimiser is wrapped to scale the loss; Keras does that by itself only
             for a global policy.
         factors: Further factors of the learning rate, by a regular expression on a variable's path.
+        fused: Whether Adam may be computed by TensorFlow's kernel, which rounds a little differently.
 
     Raises:
         RequestError: Keras has no such optimiser, or it has no such argument.
     """
     wanted = settings.optimizer
     kind = _kind(wanted.name)
+    if fused and kind is keras.optimizers.Adam and keras.backend.backend() == "tensorflow":
+        kind = update_rules.FusedAdam
     apart = {"name", "learning_rate", "decay_excludes", "multipliers", "arguments"}
     given = wanted.model_dump(exclude=apart, exclude_none=True)
     given |= wanted.arguments

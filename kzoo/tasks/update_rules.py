@@ -1,4 +1,4 @@
-"""What the zoo adds to Keras's optimisers: learning rates by variable, Lookahead, and Muon for convolutions."""
+"""What the zoo adds to Keras's optimisers: rates by variable, Lookahead, Muon for convolutions, a faster Adam."""
 
 import math
 import re
@@ -67,6 +67,34 @@ def with_lookahead(kind: type, every: int, decay: float, ramp: float, total_step
                 fast.assign(slow)
 
     return WithLookahead
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class FusedAdam(keras.optimizers.Adam):
+    """Keras's Adam by TensorFlow's kernel for it: one pass over the weights instead of ten, for networks so small that
+    the passes count.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update a variable and its moments."""
+        import tensorflow as tf
+
+        if self.amsgrad:
+            return super().update_step(gradient, variable, learning_rate)
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, variable.dtype)
+        beta_1, beta_2 = (tf.constant(b, variable.dtype) for b in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=beta_1**step,
+            beta2_power=beta_2**step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+        )
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -28,6 +28,7 @@ SMALL = {
     "train.episodes": 3,
     "train.test_episodes": 5,
     "train.prioritised": {},
+    "train.ema": 0.9,
     "train.double": True,
 }
 
@@ -92,7 +93,7 @@ def test_the_command_line(whole, command, tmp_path):
 
 
 def test_exports_act_as_the_run_does(whole, tmp_path):
-    report = kzoo.export(whole, tmp_path / "export")
+    report = kzoo.export(whole, tmp_path / "export", formats=["saved_model"])
     doors = report.formats["saved_model"]["signatures"]
     assert set(doors) == {"serving_default", "act"} and all(d["ok"] and d["agreement"] == 1 for d in doors.values())
 
@@ -120,7 +121,7 @@ def test_what_does_not_fit_is_one_sentence(command, small_run, whole, tmp_path):
     ("override", "message"),
     [
         ("data.env=CartPool-v1", "CartPool"),
-        ("data.env=nowhere:X-v0", "nowhere"),
+        ("data.env=nowhere:X-v0", "the module nowhere, which is neither installed nor in"),
         ("data.env_arguments={gravitas: 3}", "gravitas"),
         ("train.capacity=10", "a batch takes 64"),
         ("train.capacity=1000000000000", "GB are free"),
@@ -226,7 +227,7 @@ def test_a_training_in_an_environment_that_does_not_repeat_goes_on_and_says_so(t
     assert "does not repeat an episode" in capsys.readouterr().err and run.summary["training"]["steps"] == 600
 
 
-def test_a_policy_is_learnt_in_a_users_own_environment(corridor, tmp_path):
+def test_a_policy_is_learnt_from_nested_observations(corridor, tmp_path, capsys):
     changed = {
         "arguments.hidden": [32],
         "data.env": "Corridor-v0",
@@ -241,6 +242,39 @@ def test_a_policy_is_learnt_in_a_users_own_environment(corridor, tmp_path):
     }
     run = kzoo.train(kzoo.load_recipe("dqn_mlp/cartpole", changed), out=tmp_path / "run")
     assert run.summary["test"]["return"] >= 0.8, "at random it is about 0.1"
+    assert "observations of Corridor-v0 are flattened to (8,)" in capsys.readouterr().err
+
+
+OWN = """
+import gymnasium
+
+class Switch(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.wanted = int(self.np_random.integers(2))
+        return self.wanted, {}
+
+    def step(self, action):
+        return 1 - self.wanted, float(action == self.wanted), True, False, {}
+
+gymnasium.register("Switch-v0", Switch)
+"""
+
+
+def test_an_environment_of_ones_own_lies_in_the_current_folder(command, tmp_path, monkeypatch):
+    (tmp_path / "own_envs.py").write_text(OWN)
+    small = {"arguments.hidden": [8], "train.steps": 600, "train.evaluate_every": 300, "train.starts": 100}
+    sets = [w for k, v in {**small, "data.env": "own_envs:Switch-v0"}.items() for w in ("--set", f"{k}={v}")]
+    # As for a console script: the folder that Python is started in is not searched by itself.
+    trained = command("train", "dqn_mlp/cartpole", *sets, "--out", "x", cwd=tmp_path, env={"PYTHONSAFEPATH": "1"})
+    assert trained.code == 0 and kzoo.Run(tmp_path / "x").summary["test"]["return"] > 0.5, trained.err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_envs.py").write_text("1 / 0")
+    with pytest.raises(kzoo.RequestError, match="broken_envs cannot be imported: ZeroDivisionError"):
+        environments.describe(Data(env="broken_envs:X-v0"))
 
 
 def test_judging_with_some_random_actions(corridor):

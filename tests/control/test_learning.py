@@ -88,13 +88,20 @@ def test_a_gradient_step_is_that_of_keras_own_loss(loss):
         np.testing.assert_allclose(ours, old - 0.1 * gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_many_steps_in_one_call_are_the_steps_one_by_one():
-    together, apart, data = learner(target_every=2), learner(target_every=2), batches(5)
-    together.learn(data, 3)
-    for step in range(5):
-        apart.learn(Batch(**{k: v[step : step + 1] for k, v in vars(data).items()}), 3 + step)
+# With 4 steps between two copies, pairs of these 6 steps share the target network's answers; with 3, all of a copy's.
+@pytest.mark.parametrize(
+    "changes",
+    [{"target_every": 3}, {"double": True}, {"munchausen": {}}, {"target_every": None, "target_rate": 0.3}],
+    ids=["plain", "double", "munchausen", "polyak"],
+)
+def test_many_steps_in_one_call_are_the_steps_one_by_one(changes):
+    settings = {"target_every": 4, **changes}
+    together, apart, data = learner(**settings), learner(**settings), batches(6)
+    together.learn(data, 6)
+    for step in range(6):
+        apart.learn(Batch(**{k: v[step : step + 1] for k, v in vars(data).items()}), 6 + step)
     for a, b in zip(together.variables, apart.variables, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_the_target_network_is_copied_every_so_many_steps():
@@ -112,6 +119,21 @@ def test_polyak_averaging_mixes_the_online_network_in():
     one.learn(batches(1), 0)
     for old, online, target in zip(before, one.online.variables, one.target.variables, strict=True):
         np.testing.assert_allclose(target, 0.75 * old + 0.25 * np.array(online), rtol=1e-5, atol=1e-7)
+
+
+def test_averages_are_judged_and_then_put_aside():
+    one, seen = learner(ema=0.75), []
+    with one.averaged() as model:
+        assert model is one.online and np.abs(model.get_weights()[0]).max() > 0, "before the first step there are none"
+    for step in range(3):
+        one.learn(batches(1), step)
+        seen.append(one.online.get_weights())
+    with one.averaged() as model:
+        averages = model.get_weights()
+    for average, first, second, third, now in zip(averages, *seen, one.online.get_weights(), strict=True):
+        expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
+        np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(now, third)
 
 
 @pytest.mark.parametrize(

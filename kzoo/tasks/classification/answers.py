@@ -130,6 +130,20 @@ class Answers(base.Answers):
             ),
         }
 
+    def numeric_signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
+        """``serve_pixels``: uint8 images of the network's size to their class's place among the labels."""
+
+        def from_pixels(pixels):
+            probabilities = self._probabilities(model(self._normalize(pixels), training=False))
+            return {
+                "class": tf.argmax(probabilities, -1, output_type=tf.int32),
+                "probability": tf.reduce_max(probabilities, -1),
+                "probabilities": probabilities,
+            }
+
+        spec = tf.TensorSpec([None, *self.size, self.channels], tf.uint8, name="pixels")
+        return {"serve_pixels": base.Signature(from_pixels, (spec,), {"pixels": samples["images"]})}
+
     def _decode(self, encoded):
         pixels = decode.resize(decode.decode(encoded, self.channels), self.size, self.how["fit"])
         return tf.ensure_shape(pixels, (*self.size, self.channels))

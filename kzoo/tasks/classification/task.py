@@ -63,10 +63,11 @@ class Task(base.Task):
     def samples(self) -> dict[str, np.ndarray]:
         """Raw uint8 images, of the test part where there is one, evenly spaced."""
         parts = self.collection.parts
-        images = parts.get("test") or parts.get("validation") or parts["train"]
-        places = np.unique(np.linspace(0, len(images) - 1, SAMPLES).astype(int))
-        pixels, labels = images.batch(places)
-        return {"images": pixels, "labels": labels}
+        return _spaced(parts.get("test") or parts.get("validation") or parts["train"], SAMPLES)
+
+    def calibration(self, count: int) -> dict[str, np.ndarray]:
+        """Raw uint8 images of the training part, evenly spaced."""
+        return _spaced(self.collection.parts["train"], count)
 
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train on the training part, validated on the held-out part."""
@@ -213,3 +214,9 @@ class Task(base.Task):
             class_weights=self._class_weights(images) if training else None,
             seed=self.recipe.train.seed,
         )
+
+
+def _spaced(images: Images, count: int) -> dict[str, np.ndarray]:
+    """So many images with their labels, evenly spaced."""
+    pixels, labels = images.batch(np.unique(np.linspace(0, len(images) - 1, count).astype(int)))
+    return {"images": pixels, "labels": labels}

@@ -58,22 +58,19 @@ class Answers(base.Answers):
         def plain(observation):
             return {"q_values": model(observation, training=False)}
 
+        spec = tf.TensorSpec([None, *self.shape], tf.float32, name="observation")
+        network = base.Signature(plain, (spec,), {"observation": self.network_inputs(samples)})
+        return {"serving_default": network, **self.numeric_signatures(model, samples)}
+
+    def numeric_signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
+        """``act``: raw observations to greedy actions."""
+
         def act(observations):
             values = model(tf.cast(observations, tf.float32), training=False)
             return {"action": tf.argmax(values, -1), "q_values": values}
 
-        shape = [None, *self.shape]
-        raw = samples["observations"]
-        return {
-            "serving_default": base.Signature(
-                plain,
-                (tf.TensorSpec(shape, tf.float32, name="observation"),),
-                {"observation": self.network_inputs(samples)},
-            ),
-            "act": base.Signature(
-                act, (tf.TensorSpec(shape, tf.as_dtype(self.dtype), name="observations"),), {"observations": raw}
-            ),
-        }
+        spec = tf.TensorSpec([None, *self.shape], tf.as_dtype(self.dtype), name="observations")
+        return {"act": base.Signature(act, (spec,), {"observations": samples["observations"]})}
 
     def _read(self, given) -> np.ndarray:
         """Observations, (several, ...)."""

@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +70,9 @@ def _made(gymnasium, data: Data, render_mode: str | None, checked: bool):
             registering = _import(package, extra, f"data.env {data.env}")
             if package == "minatar.gym" and "MinAtar/Breakout-v1" not in gymnasium.registry:
                 registering.register_envs()
+    module, named, _ = data.env.partition(":")
+    if named:
+        _import_own(module, data.env)
     try:
         if data.env.startswith("ALE/"):
             from kzoo.tasks.control.atari import Atari
@@ -92,6 +97,20 @@ def _import(package: str, extra: str, wanting: str):
     except ModuleNotFoundError as error:
         missing = (error.name or package).partition(".")[0]
         raise RequestError(f"{wanting} needs {missing}: pip install 'kzoo[{extra}]'") from None
+
+
+def _import_own(module: str, env: str) -> None:
+    """Import what registers a user's own environment; it may lie in the current folder, as for `python -m`."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"data.env {env} needs the module {error.name}, which is neither installed nor in {os.getcwd()}"
+        ) from None
+    except Exception as error:
+        raise RequestError(f"data.env {env}: {module} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _forgetful(gymnasium) -> type:

@@ -1,6 +1,10 @@
 """Episodes to watch: in a window, or recorded as GIF or MP4."""
 
+import contextlib
 import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ from kzoo.tasks.control.settings import Data
 
 _WATCHED = 5  # part of the key of an episode's seed; training and judging have others
 _WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+_FAST = 25  # frames a second
 
 
 def play(
@@ -23,71 +29,116 @@ def play(
         raise RequestError("an episode is either recorded or rendered: give one of --video and --render")
     if video is not None:
         _check_writer(video)
+    if render == "human" and sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
+        # SDL would end the process rather than raise an error.
+        raise RequestError("there is no screen to render on: record the episodes with --video")
     mode = "rgb_array" if video is not None else render
     if video is not None:
-        # Environments that draw with SDL must not look for a screen.
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    values, frames, found = acting.values_of(model), [], []
+        # SDL must not look for a screen; with its driver "dummy" highway-env would draw nothing.
+        os.environ.setdefault("SDL_VIDEODRIVER", "offscreen")
     lanes = environments.Lanes(lambda: environments.make(data, mode), 1, (seed, _WATCHED), data.stack)
     try:
-        if mode is not None and mode not in lanes.environments[0].metadata.get("render_modes", ()):
-            known = ", ".join(lanes.environments[0].metadata.get("render_modes", ())) or "none"
+        environment = lanes.environments[0]
+        if mode is not None and mode not in environment.metadata.get("render_modes", ()):
+            known = ", ".join(environment.metadata.get("render_modes", ())) or "none"
             raise RequestError(f"{data.env} has no render mode {mode!r}; it has {known}")
-        for number in range(1, episodes + 1):
-            found.append({"episode": number, **_episode(lanes, values, frames if video is not None else None)})
-            if number < episodes:
-                lanes.reset(0)
-        if video is not None:
-            rate = lanes.environments[0].metadata.get("render_fps", 30)
-            _write(frames, video, rate)
+        if video is None:
+            return _episodes(lanes, model, episodes, lambda: None)
+        with atomic(video) as temporary:
+            film = _Film(environment, temporary)
+            found = _episodes(lanes, model, episodes, film.shoot)
+            film.finish()
+            return found
     finally:
         lanes.close()
+
+
+def _episodes(lanes: environments.Lanes, model, episodes: int, shoot: Callable[[], None]) -> list[dict[str, Any]]:
+    values, found = acting.values_of(model), []
+    for number in range(1, episodes + 1):
+        if number > 1:
+            lanes.reset(0)
+        total, length, over = 0.0, 0, False
+        while not over:
+            shoot()
+            reward, terminated, truncated = lanes.step(0, int(values(lanes.observations).argmax(-1)[0]))
+            total, length, over = total + reward, length + 1, terminated or truncated
+        shoot()
+        found.append({"episode": number, "return": total, "length": length})
     return found
 
 
-def _episode(lanes: environments.Lanes, values, frames: list | None) -> dict[str, Any]:
-    total, length, over = 0.0, 0, False
-    while not over:
-        if frames is not None:
-            frames.append(_picture(lanes.environments[0]))
-        reward, terminated, truncated = lanes.step(0, int(values(lanes.observations).argmax(-1)[0]))
-        total, length, over = total + reward, length + 1, terminated or truncated
-    return {"return": total, "length": length}
-
-
-def _picture(environment) -> np.ndarray:
-    import gymnasium
-
-    try:
-        return np.asarray(environment.render(), np.uint8)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise RequestError(f"{environment.spec.id} cannot be drawn: {' '.join(str(error).split())}") from None
-
-
 def _check_writer(video: Path) -> None:
-    from matplotlib import animation
+    from matplotlib import animation, rcParams
 
-    if video.suffix.lower() not in _WRITERS:
+    suffix = video.suffix.lower()
+    if suffix not in _WRITERS:
         raise RequestError(f"a video is a {' or '.join(_WRITERS)} file, not {video.name}")
-    if not animation.writers.is_available(_WRITERS[video.suffix.lower()]):
-        raise RequestError(f"{video.name} needs the program ffmpeg, which is not there: install it or take a .gif")
+    if suffix == ".mp4" and not shutil.which("ffmpeg"):
+        with contextlib.suppress(ImportError):
+            import imageio_ffmpeg
+
+            rcParams["animation.ffmpeg_path"] = imageio_ffmpeg.get_ffmpeg_exe()
+    if not animation.writers.is_available(_WRITERS[suffix]):
+        raise RequestError(
+            f"{video.name} needs the program ffmpeg: install it, or pip install 'kzoo[video]', or take a .gif"
+        )
 
 
-def _write(frames: list[np.ndarray], video: Path, rate: int) -> None:
-    """Write frames at half the environment's rate, every second one: files stay small."""
-    from matplotlib import animation
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+class _Film:
+    """What an environment shows, written as it comes."""
 
-    frames = frames[:: 2 if len(frames) > 1 else 1]
-    height, width = frames[0].shape[:2]
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.axis("off")
-    image = axes.imshow(frames[0])
-    writer = animation.writers[_WRITERS[video.suffix.lower()]](fps=max(1, rate // 2))
-    with atomic(video) as temporary, writer.saving(figure, str(temporary), 100):
-        for frame in frames:
-            image.set_data(frame)
-            writer.grab_frame()
+    def __init__(self, environment, path: Path):
+        """Nothing is written before the first frame.
+
+        Args:
+            environment: One whose render mode is ``rgb_array``.
+            path: A ``.gif`` or ``.mp4`` file.
+        """
+        self.environment, self.path, self.frames, self.writer = environment, path, 0, None
+        if hasattr(environment.unwrapped, "set_record_video_wrapper"):
+            # highway-env acts once a second and shows what happens in between to an object with `_capture_frame`.
+            environment.unwrapped.set_record_video_wrapper(self)
+        rate = environment.metadata.get("render_fps", 30)
+        # Of a fast one half the frames are enough to see, and files stay small.
+        self.every = 2 if rate >= _FAST else 1
+        self.rate = max(1, rate // self.every)
+
+    def shoot(self) -> None:
+        """Take what the environment shows now."""
+        if self.frames % self.every == 0:
+            picture = self._picture()
+            if self.writer is None:
+                self._open(picture)
+            self.image.set_data(picture)
+            self.writer.grab_frame()
+        self.frames += 1
+
+    _capture_frame = shoot
+
+    def finish(self) -> None:
+        """Close the file."""
+        self.writer.finish()
+
+    def _picture(self) -> np.ndarray:
+        import gymnasium
+
+        try:
+            return np.asarray(self.environment.render(), np.uint8)
+        except gymnasium.error.DependencyNotInstalled as error:
+            name, reason = self.environment.spec.id, " ".join(str(error).split())
+            raise RequestError(f"{name} cannot be drawn: {reason}") from None
+
+    def _open(self, picture: np.ndarray) -> None:
+        from matplotlib import animation
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        height, width = picture.shape[:2]
+        figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        self.image = axes.imshow(picture)
+        self.writer = animation.writers[_WRITERS[self.path.suffix.lower()]](fps=self.rate)
+        self.writer.setup(figure, str(self.path), 100)

@@ -97,8 +97,11 @@ class Train(recipe.Training):
     clip_rewards: bool = Field(False, description="learn from the rewards' signs only")
     life_loss_ends: bool = Field(False, description="learn as if an episode ended with each lost life")
 
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="momentum of the weights' moving average, which is what is evaluated and kept"
+    )
+
     # What the optimiser's builder looks for and this training does not offer.
-    ema: ClassVar[None] = None
     lookahead: ClassVar[None] = None
 
     @pydantic.model_validator(mode="after")

@@ -52,6 +52,7 @@ class Training:
             self.settings,
             max(1, self.epoch_steps // self.burst * self.settings.gradient_steps),
             recipe.arguments.get("dtype_policy", "float32"),
+            fused=True,
         )
         self.learner = Learner(online, target, optimizer, self.settings)
         self.lanes = environments.Lanes(
@@ -137,16 +138,29 @@ class Training:
 
     def _evaluate(self, speed: float, seconds: float) -> None:
         """Play the validation episodes; keep the weights if they are the best so far; write and say the figures."""
-        returns, lengths = play_episodes(
-            self.recipe, self.learner.online, self.settings.episodes, VALIDATION, self.settings.seed
+        with self.learner.averaged() as model:
+            figures = self._judge(model)
+            value, sign = figures[self.monitor], 1 if higher_is_better(self.monitor) else -1
+            if self.best is None or sign * value >= sign * self.best:
+                self.best, self.best_epoch = value, self.epoch
+                save_checkpoint(self.run.checkpoint("best"), model, {"epoch": self.epoch})
+        rate = optimizers.learning_rate(self.learner.optimizer)
+        self.run.append_metrics(
+            {"epoch": self.epoch - 1, **figures, "learning_rate": rate, "seconds": round(seconds, 2)}
         )
+        self._tell(figures, speed, seconds)
+        self.finished, self.losses = [], []
+
+    def _judge(self, model) -> dict[str, float]:
+        """Figures of the training since the last evaluation, and of the validation episodes."""
+        returns, lengths = play_episodes(self.recipe, model, self.settings.episodes, VALIDATION, self.settings.seed)
         loss = float(np.mean(self.losses)) if self.losses else 0.0
         if not np.isfinite(loss):
             raise WorkError(
                 f"the loss is {loss} after {self.steps} steps: lower train.optimizer.learning_rate or set "
                 "train.gradient_clip; the checkpoint before is kept"
             )
-        figures = {
+        return {
             "steps": self.steps,
             "updates": self.updates,
             "loss": loss,
@@ -155,17 +169,6 @@ class Training:
             "val_return": float(returns.mean()),
             "val_length": float(lengths.mean()),
         }
-        value = figures[self.monitor]
-        sign = 1 if higher_is_better(self.monitor) else -1
-        if self.best is None or sign * value >= sign * self.best:
-            self.best, self.best_epoch = value, self.epoch
-            save_checkpoint(self.run.checkpoint("best"), self.learner.online, {"epoch": self.epoch})
-        rate = optimizers.learning_rate(self.learner.optimizer)
-        self.run.append_metrics(
-            {"epoch": self.epoch - 1, **figures, "learning_rate": rate, "seconds": round(seconds, 2)}
-        )
-        self._tell(figures, speed, seconds)
-        self.finished, self.losses = [], []
 
     def _tell(self, figures: dict, speed: float, seconds: float) -> None:
         self._board(figures)
@@ -257,9 +260,8 @@ class Training:
         Returns:
             Figures for ``summary.json``; ``final_return`` is the last policy's over the test episodes.
         """
-        returns, _ = play_episodes(
-            self.recipe, self.learner.online, self.settings.test_episodes, TEST, self.settings.seed
-        )
+        with self.learner.averaged() as model:
+            returns, _ = play_episodes(self.recipe, model, self.settings.test_episodes, TEST, self.settings.seed)
         load_checkpoint(self.run.checkpoint("best"), self.learner.online)
         for memory in self.run.checkpoint("last").parent.glob("replay-*.npz"):
             memory.unlink()

@@ -14,7 +14,7 @@ from kzoo.data.detection import augment, videos
 from kzoo.errors import RequestError
 from kzoo.tasks import base
 from kzoo.tasks.detection import writing
-from kzoo.tasks.detection.detections import Detections, finish, in_pixels, of_batch
+from kzoo.tasks.detection.detections import Detections, finish, finish_plainly, in_pixels, of_batch
 from kzoo.tasks.detection.folding import folded
 
 BATCH = 8
@@ -152,6 +152,17 @@ class Answers(base.Answers):
                 from_bytes, (tf.TensorSpec([None], tf.string, name="encoded"),), {"encoded": strings}
             ),
         }
+
+    def numeric_signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
+        """``serve_pixels``: uint8 pictures of the network's size to ``boxes`` in their pixels and the rest of them."""
+
+        def from_pixels(pixels):
+            found = finish_plainly(model(self._normalize(pixels), training=False), model.default_boxes, **self.detect)
+            return {**found, "boxes": found["boxes"] * tf.constant(self.size[::-1] * 2, tf.float32)}
+
+        spec = tf.TensorSpec([None, *self.size, self.channels], tf.uint8, name="pixels")
+        pictures = [decode.resize(self._read(e), self.size, self.how["fit"]).numpy() for e in _encoded(samples)]
+        return {"serve_pixels": base.Signature(from_pixels, (spec,), {"pixels": np.stack(pictures)})}
 
     def _check_options(self, score, overlap, limit) -> None:
         if not 0 <= score < 1:

@@ -44,16 +44,10 @@ def finish(outputs: dict, default_boxes: np.ndarray, *, score, overlap, limit: i
         ``boxes``, float32 (batch, limit, 4), corners in shares of the network's input, cut to it; ``scores``, float32
         (batch, limit); ``classes``, int32 (batch, limit); and ``count``, int32 (batch,), how many of them are any.
     """
-    ours = tf.constant(default_boxes)
-    scaled = tf.cast(outputs["boxes"], tf.float32) * tf.constant(rectangles.VARIANCES)
-    middle = scaled[..., :2] * ours[:, 2:] + ours[:, :2]
-    half = tf.exp(tf.minimum(scaled[..., 2:], rectangles.LARGEST_LOG_SIZE)) * ours[:, 2:] / 2
-    low, high = middle - half, middle + half
+    corners, probabilities = _decoded(outputs, default_boxes)
     # TensorFlow's order is y, x.
-    corners = tf.clip_by_value(tf.concat([low[..., ::-1], high[..., ::-1]], -1), 0.0, 1.0)
-    probabilities = tf.nn.softmax(tf.cast(outputs["classes"], tf.float32))[..., 1:]
     found = tf.image.combined_non_max_suppression(
-        corners[:, :, None],
+        tf.gather(corners, [1, 0, 3, 2], axis=-1)[:, :, None],
         probabilities,
         max_output_size_per_class=limit,
         max_total_size=limit,
@@ -66,6 +60,59 @@ def finish(outputs: dict, default_boxes: np.ndarray, *, score, overlap, limit: i
         "classes": tf.cast(found.nmsed_classes, tf.int32),
         "count": found.valid_detections,
     }
+
+
+def finish_plainly(outputs: dict, default_boxes: np.ndarray, *, score, overlap, limit: int) -> dict:
+    """The same as `finish`, in operators that ONNX and LiteRT have.
+
+    Each turn of a loop takes the most probable of all that is left and suppresses what of its class overlaps it. That
+    gives the same detections in the same order as one suppression for each class.
+    """
+    corners, probabilities = _decoded(outputs, default_boxes)
+    number, classes = len(default_boxes), probabilities.shape[-1]
+    areas = _area(corners)
+    batch, places = tf.shape(corners)[0], tf.range(limit)
+
+    def body(t, left, boxes, scores, labels):
+        highest = tf.reduce_max(left, -1)
+        best = tf.argmax(left, -1, output_type=tf.int32)
+        label, place = best // number, best % number
+        chosen = tf.cast(tf.equal(tf.range(number)[None], place[:, None]), tf.float32)
+        box = tf.reduce_sum(chosen[..., None] * corners, 1)
+        low, high = tf.maximum(corners[..., :2], box[:, None, :2]), tf.minimum(corners[..., 2:], box[:, None, 2:])
+        common = _area(tf.concat([low, tf.maximum(low, high)], -1))
+        union = areas + _area(box)[:, None] - common
+        # A box of no area overlaps nothing, not even itself, and goes because it was taken.
+        gone = tf.logical_or(common > overlap * union, chosen > 0)
+        alike = tf.equal(tf.range(classes)[None], label[:, None])
+        both = tf.logical_and(alike[:, :, None], gone[:, None])
+        left = tf.where(tf.reshape(both, [-1, classes * number]), 0.0, left)
+        here = tf.logical_and(tf.equal(places, t)[None], (highest > score)[:, None])
+        boxes = tf.where(here[..., None], box[:, None], boxes)
+        return t + 1, left, boxes, tf.where(here, highest[:, None], scores), tf.where(here, label[:, None], labels)
+
+    left = tf.reshape(tf.transpose(probabilities, [0, 2, 1]), [-1, classes * number])
+    start = (0, left, tf.zeros([batch, limit, 4]), tf.zeros([batch, limit]), tf.zeros([batch, limit], tf.int32))
+    shapes = tuple(
+        tf.TensorShape(s) for s in ([], [None, classes * number], [None, limit, 4], [None, limit], [None, limit])
+    )
+    _, _, boxes, scores, labels = tf.while_loop(lambda t, *_: t < limit, body, start, shapes)
+    count = tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1)
+    return {"boxes": boxes, "scores": scores, "classes": labels, "count": count}
+
+
+def _decoded(outputs: dict, default_boxes: np.ndarray):
+    """Corners (batch, count, 4), x before y, in shares of the input and cut to it, and probabilities of the classes."""
+    ours = tf.constant(default_boxes)
+    scaled = tf.cast(outputs["boxes"], tf.float32) * tf.constant(rectangles.VARIANCES)
+    middle = scaled[..., :2] * ours[:, 2:] + ours[:, :2]
+    half = tf.exp(tf.minimum(scaled[..., 2:], rectangles.LARGEST_LOG_SIZE)) * ours[:, 2:] / 2
+    corners = tf.clip_by_value(tf.concat([middle - half, middle + half], -1), 0.0, 1.0)
+    return corners, tf.nn.softmax(tf.cast(outputs["classes"], tf.float32))[..., 1:]
+
+
+def _area(corners):
+    return (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
 
 
 def in_pixels(boxes, size, window):

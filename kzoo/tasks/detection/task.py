@@ -75,11 +75,18 @@ class Task(base.Task):
 
     def samples(self) -> dict[str, np.ndarray]:
         """Encoded pictures of their own size, of the test part where there is one, evenly spaced."""
+        parts = self.collection.parts
+        return self._spaced(parts.get("test") or parts.get("validation") or parts["train"], SAMPLES)
+
+    def calibration(self, count: int) -> dict[str, np.ndarray]:
+        """Encoded pictures of the training part, evenly spaced."""
+        return self._spaced(self.collection.parts["train"], count)
+
+    def _spaced(self, part: Part, count: int) -> dict[str, np.ndarray]:
+        """So many encoded pictures, evenly spaced."""
         import tensorflow as tf
 
-        parts = self.collection.parts
-        part = parts.get("test") or parts.get("validation") or parts["train"]
-        places = np.unique(np.linspace(0, len(part) - 1, SAMPLES).astype(int))
+        places = np.unique(np.linspace(0, len(part) - 1, count).astype(int))
         pictures = [p for p in (part.picture(int(n)) for n in places) if p is not None]
         if not pictures:
             raise RequestError(f"none of the pictures of {self.recipe.data.source} can be read")

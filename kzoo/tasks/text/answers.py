@@ -121,14 +121,10 @@ class Answers(base.Answers):
 
     def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
         """``serving_default`` (tokens to logits), ``step`` (a token and the state), ``generate`` (string to string)."""
-        tokens, specs = samples["tokens"], networks.state_specs(model)
+        tokens = samples["tokens"]
 
         def plain(tokens):
             return {"logits": networks.read(model, tokens, networks.empty_state(model, tf.shape(tokens)[0]))[0]}
-
-        def step(token, *state):
-            logits, new = networks.read(model, token[:, None], dict(zip(specs, state, strict=True)))
-            return {"logits": logits[:, 0], **new}
 
         def generate(prompt, length, temperature, top_k, top_p, seed):
             choice = Choice(temperature, top_k, top_p).tensors()
@@ -137,7 +133,6 @@ class Answers(base.Answers):
             continuation = strings.decode(self.tokenizer, written)
             return {"text": tf.strings.join([prompt, continuation]), "continuation": continuation}
 
-        _, state = networks.read(model, tf.constant(tokens[:, :-1]), networks.empty_state(model, len(tokens)))
         rows = [None]
         scalars = {"length": tf.int32, "temperature": tf.float32, "top_k": tf.int32, "top_p": tf.float32}
         scalars["seed"] = tf.int32
@@ -148,14 +143,7 @@ class Answers(base.Answers):
             "serving_default": base.Signature(
                 plain, (tf.TensorSpec([None, None], tf.int32, name="tokens"),), {"tokens": tokens}
             ),
-            "step": base.Signature(
-                step,
-                (
-                    tf.TensorSpec(rows, tf.int32, name="token"),
-                    *(tf.TensorSpec([None, *shape], dtype, name=name) for name, (shape, dtype) in specs.items()),
-                ),
-                {"token": tokens[:, -1], **{name: value.numpy() for name, value in state.items()}},
-            ),
+            "step": self._step(model, tokens),
             "generate": base.Signature(
                 generate,
                 (
@@ -165,6 +153,35 @@ class Answers(base.Answers):
                 {"prompt": prompts, **{k: np.array(v, scalars[k].as_numpy_dtype) for k, v in values.items()}},
             ),
         }
+
+    def numeric_signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
+        """``step`` (a token and the state), and ``write`` (tokens to the most probable tokens that follow)."""
+
+        def write(tokens, length):
+            return {"written": sampling.most_probable(model, tokens, length, self.tokenizer.never)}
+
+        specs = (tf.TensorSpec([None, None], tf.int32, name="tokens"), tf.TensorSpec([], tf.int32, name="length"))
+        example = {"tokens": samples["tokens"], "length": np.array(VERIFIED_LENGTH, np.int32)}
+        return {"step": self._step(model, samples["tokens"]), "write": base.Signature(write, specs, example)}
+
+    @staticmethod
+    def _step(model, tokens: np.ndarray) -> base.Signature:
+        """From a token and the state to logits and the new state."""
+        specs = networks.state_specs(model)
+
+        def step(token, *state):
+            logits, new = networks.read(model, token[:, None], dict(zip(specs, state, strict=True)))
+            return {"logits": logits[:, 0], **new}
+
+        _, state = networks.read(model, tf.constant(tokens[:, :-1]), networks.empty_state(model, len(tokens)))
+        return base.Signature(
+            step,
+            (
+                tf.TensorSpec([None], tf.int32, name="token"),
+                *(tf.TensorSpec([None, *shape], dtype, name=name) for name, (shape, dtype) in specs.items()),
+            ),
+            {"token": tokens[:, -1], **{name: value.numpy() for name, value in state.items()}},
+        )
 
     def encode(self, prompt: str, unknown: str = "error") -> np.ndarray:
         """Tokens of a prompt, int32 (count,), at least one.

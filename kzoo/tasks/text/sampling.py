@@ -170,6 +170,38 @@ def _write_block(network, barred, choice: Choice, noise, count, logits, seen, st
     return written.stack(), *carried
 
 
+def most_probable(network, tokens, length, never: tuple[int, ...] = ()):
+    """The most probable continuation, in one loop over single tokens of operators that ONNX and LiteRT have.
+
+    Args:
+        network: See `kzoo.tasks.text.network`.
+        tokens: int32 (batch, time), what to continue.
+        length: int32 scalar, how many tokens to write.
+        never: Tokens that are not chosen.
+
+    Returns:
+        int32 (batch, length).
+    """
+    batch, time = tf.unstack(tf.shape(tokens))
+    size = network.output["logits"].shape[-1]
+    barred = tf.constant([-float("inf") if t in never else 0.0 for t in range(size)])
+    places = tf.range(time + length)
+    # What is written is kept in one tensor: LiteRT has no arrays of tensors whose batch is open.
+    text = tf.concat([tokens, tf.zeros([batch, length], tf.int32)], 1)
+
+    def body(t, text, state):
+        token = tf.reduce_sum(tf.where(tf.equal(places, t)[None], text, 0), 1)
+        logits, state = _advance(network, token, state)
+        chosen = tf.argmax(logits + barred, -1, output_type=tf.int32)
+        text = tf.where(tf.logical_and(tf.equal(places, t + 1), t + 1 >= time)[None], chosen[:, None], text)
+        return t + 1, text, state
+
+    shapes = (tf.TensorShape([]), tf.TensorShape([None, None]), networks.invariants(network))
+    start = (0, text, networks.empty_state(network, batch))
+    _, text, _ = tf.while_loop(lambda t, *_: t < time + length - 1, body, start, shapes)
+    return text[:, time:]
+
+
 def _advance(network, tokens, state):
     """Read one token for each row."""
     logits, new = networks.read(network, tokens[:, None], state)

@@ -65,10 +65,11 @@ class Task(base.Task):
     def samples(self) -> dict[str, np.ndarray]:
         """Pieces of the part that is not trained on, where there is one: ``tokens``, int32 (pieces, tokens)."""
         parts = self.corpus.parts
-        tokens = parts.get("test", parts.get("validation", parts["train"]))
-        length = min(SAMPLE_LENGTH, len(tokens))
-        starts = np.unique(np.linspace(0, len(tokens) - length, SAMPLES).astype(int))
-        return {"tokens": np.stack([tokens[s : s + length] for s in starts]).astype(np.int32)}
+        return _spaced(parts.get("test", parts.get("validation", parts["train"])), SAMPLES)
+
+    def calibration(self, count: int) -> dict[str, np.ndarray]:
+        """Pieces of the training part."""
+        return _spaced(self.corpus.parts["train"], count)
 
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train on the training part, validated on the whole validation part.
@@ -160,3 +161,10 @@ class Task(base.Task):
             output_signature=tuple(tf.TensorSpec(shape, kind) for shape, kind in shapes),
         )
         return dataset.apply(tf.data.experimental.assert_cardinality(len(reading))).prefetch(2)
+
+
+def _spaced(tokens: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """So many pieces of a text, evenly spaced."""
+    length = min(SAMPLE_LENGTH, len(tokens))
+    starts = np.unique(np.linspace(0, len(tokens) - length, count).astype(int))
+    return {"tokens": np.stack([tokens[s : s + length] for s in starts]).astype(np.int32)}

@@ -2,11 +2,10 @@
 
 Call `kzoo.quiet.import_keras` before importing this module. Only Keras Tuner's oracles are used. Their own files are
 rewritten in place, so that a kill can leave them unreadable, and lack part of the state (the grid's position, the
-generator of the Bayesian search); `kzoo.search` keeps a journal instead and plays it back to a new `Tuner`.
+generator of the Bayesian search); `kzoo.search` keeps a journal instead and plays it back to a new engine.
 """
 
-import dataclasses
-import math
+import contextlib
 import random
 from typing import Any
 
@@ -16,50 +15,26 @@ from keras_tuner import oracles
 
 from kzoo import recipe as recipes
 from kzoo.errors import WorkError
+from kzoo.search import pruning
+from kzoo.search.engine import Outcome, Proposal
+from kzoo.search.space import Space, is_integer, levels, resolve, wanted
 
 _FAILED = "FAILED"  # keras_tuner's own words for a trial's status
 _COMPLETED = "COMPLETED"
 _RUNNING = "RUNNING"
 
 
-@dataclasses.dataclass(frozen=True)
-class Proposal:
-    """What to try next.
-
-    Attributes:
-        number: The trial's number, from 1.
-        values: Dotted recipe keys and their values.
-        raw: The same as the oracle keeps it; `Tuner.ask` takes it to play a journal back.
-        until: Epochs to train in all; None for the recipe's own number.
-        parent: Number of the trial whose run is gone on with; None for one that starts from scratch.
-    """
-
-    number: int
-    values: dict[str, Any]
-    raw: dict[str, Any]
-    until: int | None
-    parent: int | None
-
-
-class Tuner:
-    """Proposes values for the keys of a search space, and learns from the scores.
-
-    Given the same seed and the same calls in the same order it proposes the same values.
-    """
+class KerasTuner:
+    """See `kzoo.search.engine.Engine`; Keras Tuner numbers trials from 0."""
 
     def __init__(self, settings: recipes.Search, epochs: int, objective: str, direction: str):
-        """Set the search up.
-
-        Args:
-            settings: The recipe's ``search`` section.
-            epochs: Epochs of a whole training, the last rung of hyperband.
-            objective: The figure to improve.
-            direction: ``max`` or ``min``.
-        """
-        self.space, self.objective = settings.space, objective
+        """See `kzoo.search.engine.open_engine`."""
+        self.settings, self.space, self.objective = settings, settings.space, objective
+        self._sign, self._curves = 1 if direction == "max" else -1, []
         space = keras_tuner.HyperParameters()
         for key, parameter in self.space.items():
-            _declare(space, key, parameter)
+            if not parameter.is_fixed:
+                _declare(space, self.space, key)
         common = {
             "objective": keras_tuner.Objective(objective, direction),
             "hyperparameters": space,
@@ -83,18 +58,7 @@ class Tuner:
         return self._oracle.sweep if isinstance(self._oracle, _Hyperband) else None
 
     def ask(self, recorded: dict[str, Any] | None = None) -> Proposal | None:
-        """Propose a trial.
-
-        Args:
-            recorded: Raw values of the same trial in an earlier process. They are taken in place of the oracle's own,
-                because a Gaussian process may come out differently in its last digits on another machine.
-
-        Returns:
-            The proposal; None when the space is exhausted.
-
-        Raises:
-            WorkError: The journal goes on where this keras_tuner has nothing more to propose.
-        """
+        """See `kzoo.search.engine.Engine.ask`."""
         # Each trial is asked for under a name of its own: a second question is no repetition of the first.
         # One thread, because the Gaussian process is too small for more: with several it took ten times as long.
         self._oracle.recorded = recorded
@@ -107,85 +71,50 @@ class Tuner:
         if recorded is not None:
             trial.hyperparameters.values = dict(recorded)
         raw = dict(trial.hyperparameters.values)
-        values = {key: _decode(parameter, raw[key]) for key, parameter in self.space.items()}
         parent = raw.get("tuner/trial_id")
         return Proposal(
             number=int(trial.trial_id) + 1,
-            values=values,
+            values=resolve(self.space, raw),
             raw=raw,
             until=raw.get("tuner/epochs"),
             parent=None if parent is None else int(parent) + 1,
         )
 
-    def tell(self, number: int, score: float | None) -> None:
-        """Report the score of a proposal, or None for a trial that failed."""
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """See `kzoo.search.engine.Engine.tell`; a trial that was pruned has its best value so far."""
         trial = self._oracle.trials[f"{number - 1:04d}"]
-        if score is not None:
-            self._oracle.update_trial(trial.trial_id, {self.objective: score})
-        trial.status = _FAILED if score is None else _COMPLETED
+        if outcome.score is not None:
+            self._oracle.update_trial(trial.trial_id, {self.objective: outcome.score})
+        trial.status = _FAILED if outcome.score is None else _COMPLETED
         self._oracle.end_trial(trial)
+        if outcome.status == "completed":
+            self._curves.append(outcome.curve)
+
+    def looks_hopeless(self, number: int, curve: tuple[float, ...]) -> bool:
+        """See `kzoo.search.engine.Engine.looks_hopeless`."""
+        if self.settings.pruner == "none":
+            return False
+        return pruning.looks_hopeless(curve, self._curves, self._sign, self.settings.min_epochs)
 
 
-def levels(parameter: recipes.SearchParameter) -> list | None:
-    """The values of choices or of a stepped range, in order; None for a range without steps.
-
-    The steps of a logarithmic range are factors.
-    """
-    if parameter.choices is not None:
-        return list(parameter.choices)
-    low, high, step = parameter.min, parameter.max, parameter.step
-    if step is None:
-        return None
-    # A millionth of a step is allowed for rounding: five steps of 0.1 reach 0.5.
-    if parameter.log:
-        count = int(math.log(high / low) / math.log(step) + 1e-6) + 1
-        found = [low * step**i for i in range(count)]
-    else:
-        count = int((high - low) / step + 1e-6) + 1
-        found = [low + step * i for i in range(count)]
-    return found if is_integer(parameter) else [_rounded(v) for v in found]
-
-
-def is_integer(parameter: recipes.SearchParameter) -> bool:
-    """Whether a range is one of whole numbers: its ends and its step are."""
-    return all(isinstance(v, int) for v in (parameter.min, parameter.max, parameter.step) if v is not None)
-
-
-def combinations(space: dict[str, recipes.SearchParameter]) -> int | None:
-    """Number of different points of a space; None where a range is continuous."""
-    total = 1
-    for parameter in space.values():
-        known = levels(parameter)
-        if known is None and not is_integer(parameter):
-            return None
-        total *= len(known) if known is not None else parameter.max - parameter.min + 1
-    return total
-
-
-def _declare(space, key: str, parameter: recipes.SearchParameter) -> None:
+def _declare(space, keys: Space, key: str) -> None:
     """Add a key to Keras Tuner's space.
 
     What has levels becomes a choice of their indices: keras_tuner's own choices cannot hold lists, nulls or mixed
     types, and its own steps lose the last value of a range to rounding.
     """
-    known = levels(parameter)
-    if known is not None:
-        space.Choice(key, list(range(len(known))))
-        return
-    kind = space.Int if is_integer(parameter) else space.Float
-    kind(key, parameter.min, parameter.max, sampling="log" if parameter.log else "linear")
-
-
-def _decode(parameter: recipes.SearchParameter, raw) -> Any:
-    known = levels(parameter)
-    if known is not None:
-        return known[int(raw)]
-    return int(raw) if is_integer(parameter) else min(max(_rounded(raw), parameter.min), parameter.max)
-
-
-def _rounded(value: float) -> float:
-    """Six significant digits are enough to search by, and can be read."""
-    return float(f"{value:.6g}")
+    parameter = keys[key]
+    with contextlib.ExitStack() as scopes:
+        for other in parameter.when:
+            known = levels(keys[other])
+            indices = [known.index(value) for value in wanted(parameter, other)]
+            scopes.enter_context(space.conditional_scope(other, indices))
+        known = levels(parameter)
+        if known is not None:
+            space.Choice(key, list(range(len(known))))
+            return
+        kind = space.Int if is_integer(parameter) else space.Float
+        kind(key, parameter.min, parameter.max, sampling="log" if parameter.log else "linear")
 
 
 class _Unwritten:
@@ -225,6 +154,24 @@ class _Bayesian(_Unwritten, oracles.BayesianOptimizationOracle):
         if response.get("values") and self._duplicate(response["values"]):
             return self._random_populate_space()
         return response
+
+    def _vectorize_trials(self):
+        """Points and scores; the process is fitted to what is known before it guesses the scores of trials under way.
+
+        Keras Tuner guesses by the process of the proposal before, so that a proposal would depend on which trials were
+        under way then, and a search that is played back would go on differently.
+        """
+        under_way = self.ongoing_trials
+        if under_way:
+            everything = self.trials
+            names = {t.trial_id for t in under_way.values()}
+            self.trials = {k: t for k, t in everything.items() if k not in names}
+            self.ongoing_trials = {}
+            try:
+                self.gpr.fit(*super()._vectorize_trials())
+            finally:
+                self.trials, self.ongoing_trials = everything, under_way
+        return super()._vectorize_trials()
 
 
 class _Hyperband(_Unwritten, oracles.HyperbandOracle):

@@ -1,0 +1,58 @@
+"""Keras's own files."""
+
+from pathlib import Path
+
+from kzoo.export.formats.base import Format, Subject
+
+
+class H5(Format):
+    """A whole model as legacy HDF5.
+
+    With its optimiser such a file could be loaded but not trained further, so it is written without.
+    """
+
+    artefact, runtime = "model.h5", "keras"
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Write a network of Keras's own layers."""
+        subject.portable.save(path, include_optimizer=False)
+        return {}
+
+
+class Keras(Format):
+    """A whole model as a zip of configuration and weights."""
+
+    artefact, runtime = "model.keras", "keras"
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Write a network of Keras's own layers."""
+        subject.portable.save(path)
+        return {}
+
+
+class WeightsH5(Format):
+    """Weights alone."""
+
+    artefact, runtime = "model.weights.h5", "kzoo"
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Write the weights."""
+        subject.model.save_weights(path)
+        return {}
+
+
+class KerasInt8(Format):
+    """A Keras model whose dense layers and embeddings hold 8-bit weights, a scale for each output channel."""
+
+    artefact, runtime, precision = "model.int8.keras", "keras", "int8"
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Quantise a copy."""
+        import keras
+
+        model = subject.portable
+        twin = keras.models.clone_model(model)
+        twin.set_weights(model.get_weights())
+        twin.quantize("int8")
+        twin.save(path)
+        return {}

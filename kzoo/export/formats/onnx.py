@@ -1,0 +1,193 @@
+"""ONNX, by tf2onnx, for ONNX Runtime.
+
+A file of ONNX holds one graph: ``model.onnx`` is the network, and each further door is a file of its own beside it,
+``model-<door>.onnx``. Batch and time stay open. What inference needs beside the graph is in the metadata, under
+``model.json``.
+"""
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from kzoo.errors import WorkError
+from kzoo.export.formats.base import NETWORK, Format, Subject
+
+# LayerNormalization as one operator came with 17; ONNX Runtime keeps old ones.
+OPSET = 17
+
+
+class Onnx(Format):
+    """Float32 graphs."""
+
+    artefact, runtime, doors = "model.onnx", "onnxruntime", "numeric"
+    extra, packages = "onnx", ("onnx", "onnxruntime", "tf2onnx")
+    backends: ClassVar = ("tensorflow",)
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Write the network, and of the other doors what can be converted."""
+        network(subject, path)
+        refused = {}
+        for door in subject.numeric:
+            try:
+                write(convert(subject, door), path.with_name(f"{path.stem}-{door}{path.suffix}"))
+            except Exception as error:  # of tf2onnx and of ONNX's checker, whatever they are
+                refused[door] = f"ONNX cannot hold it: {first_line(error)}"
+        return refused
+
+    def owns(self, file: str) -> bool:
+        """The network's file and those of its doors."""
+        stem, suffix = self.artefact[: -len(".onnx")], ".onnx"
+        return file == self.artefact or (file.startswith(f"{stem}-") and file.endswith(suffix) and "/" not in file)
+
+
+class OnnxInt8(Format):
+    """8-bit weights, activations quantised as they come (dynamic quantisation)."""
+
+    artefact, runtime, precision = "model.int8.onnx", "onnxruntime", "int8"
+    extra, packages, backends = "onnx", Onnx.packages, Onnx.backends
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Quantise the network."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        with hushed():
+            # One scale for each output channel: weights of trained convolutions differ a hundredfold between channels.
+            quantize_dynamic(source(subject), path, weight_type=QuantType.QInt8, per_channel=True)
+        return {}
+
+
+class OnnxFloat16(Format):
+    """Weights and arithmetic in half precision, inputs and outputs in float32."""
+
+    artefact, runtime, precision = "model.float16.onnx", "onnxruntime", "float16"
+    extra, packages, backends = "onnx", Onnx.packages, Onnx.backends
+
+    def save(self, subject: Subject, path: Path) -> dict[str, str]:
+        """Convert the network."""
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
+
+        with hushed():
+            proto = convert_float_to_float16(onnx.load(source(subject)), keep_io_types=True, disable_shape_infer=True)
+            # The casts of the inputs were put at the end.
+            OnnxModel(proto).topological_sort()
+        onnx.checker.check_model(proto)
+        write(proto, path)
+        return {}
+
+
+def network(subject: Subject, path: Path) -> None:
+    """Write the network, converted once for all formats that are made of it."""
+    if "onnx" not in subject.shared:
+        subject.shared["onnx"] = convert(subject, NETWORK)
+    write(subject.shared["onnx"], path)
+
+
+def source(subject: Subject) -> Path:
+    """The float32 network as a file to make another of."""
+    path = subject.scratch / "network.onnx"
+    if not path.exists():
+        network(subject, path)
+    return path
+
+
+def convert(subject: Subject, door: str):
+    """A door as an ONNX model.
+
+    Raises:
+        WorkError: It has an operation that ONNX has not.
+    """
+    import onnx
+
+    function = subject.function(door)
+    with hushed() as complaints:
+        proto = _converted(function)
+    missing = sorted({c for line in complaints for c in _unsupported(line)})
+    if missing:
+        raise WorkError(f"ONNX has no operator for TensorFlow's {', '.join(missing)}")
+    _name_axes(proto)
+    proto.producer_name, proto.doc_string = "kzoo", f"{subject.card['model']}: {door}"
+    onnx.helper.set_model_props(proto, {"model.json": json.dumps(subject.card), "door": door})
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def write(proto, path: Path) -> None:
+    """Write a model as one file."""
+    import onnx
+
+    onnx.save_model(proto, str(path))
+
+
+def _converted(function):
+    from keras.src.export.tf2onnx_lib import patch_tf2onnx
+
+    # tf2onnx 1.17 uses names that NumPy 2 no longer has; Keras repairs it for its own exporter.
+    patch_tf2onnx()
+    import tf2onnx
+
+    proto, _ = tf2onnx.convert.from_function(
+        function,
+        input_signature=function.input_signature,
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
+    )
+    return proto
+
+
+def _erfc(context, node, name, arguments):
+    """TensorFlow's complementary error function, of the exact GELU, as 1 - erf."""
+    import numpy as np
+    import tf2onnx.tfonnx  # noqa: F401  (its handlers register themselves)
+
+    node.type = "Erf"
+    source = node.output[0]
+    one = context.make_const(f"{node.name}_one", np.array(1, np.float32)).output[0]
+    shape, dtype = context.get_shape(source), context.get_dtype(source)
+    rest = context.make_node("Sub", [one, source], name=f"{node.name}_rest", shapes=[shape], dtypes=[dtype])
+    context.replace_all_inputs(source, rest.output[0], ops=[n for n in context.get_nodes() if n is not rest])
+
+
+def _name_axes(proto) -> None:
+    """Call the first open axis of each input and output ``batch``; tf2onnx numbers them."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if size.dim_param:
+                size.dim_param = "batch" if axis == 0 else f"{value.name}_{axis}"
+
+
+def _unsupported(line: str) -> list[str]:
+    """Operation's name in tf2onnx's complaint ``Tensorflow op [NAME: KIND] is not supported``."""
+    if "is not supported" not in line or ": " not in line or "[" not in line:
+        return []
+    return [line.partition("[")[2].partition("]")[0].rpartition(": ")[2]]
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[list[str]]:
+    """Keep off the terminal what the converters log, and collect their errors."""
+    complaints: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: complaints.append(record.getMessage())
+    root, loggers = logging.getLogger(), [logging.getLogger(n) for n in list(logging.root.manager.loggerDict)]
+    loggers = [x for x in loggers if x.name.startswith("tf2onnx")] + [logging.getLogger("tf2onnx"), root]
+    before = [(x, x.handlers[:], x.propagate) for x in loggers]
+    for x in loggers:
+        x.handlers[:], x.propagate = [handler], False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield complaints
+    finally:
+        for x, handlers, propagate in before:
+            x.handlers[:], x.propagate = handlers, propagate
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,175 @@
+"""Writes an export's files, and what the live network answers to the calls that will verify them."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kzoo import runtimes
+from kzoo.build import rebuild
+from kzoo.errors import RequestError, WorkError, nearest
+from kzoo.export.formats import FORMATS, NETWORK, Subject
+from kzoo.quiet import import_keras
+from kzoo.run import Run, write_json, write_text
+
+BATCH_SIZES = (1, 3)  # and all samples at once
+CALIBRATION = 256  # examples that ranges of activations are taken from
+
+
+@dataclass
+class Written:
+    """What became of one format.
+
+    Attributes:
+        doors: The doors that it holds.
+        refused: The reason by door that it cannot hold.
+        failure: Why there is no artefact, or None.
+        test: Its figure on the test part; see `kzoo.export.report.ExportReport`.
+    """
+
+    doors: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    failure: str | None = None
+    test: dict[str, Any] | None = None
+
+
+def write(folder: Path, run: Run, card: dict, checkpoint: Path, formats: tuple[str, ...]) -> dict[str, Written]:
+    """Write everything but the report.
+
+    Returns:
+        What became of each format.
+    """
+    keras = import_keras()
+    for name in formats:
+        FORMATS[name].check(name, keras.backend.backend())
+    from kzoo import tasks
+    from kzoo.export.judging import Judge
+
+    samples, judge = load_samples(run), Judge(run)
+    with keras.device("cpu:0"), _hushed(), tempfile.TemporaryDirectory(prefix="kzoo-") as scratch:
+        model = rebuild(card, checkpoint)
+        answers = tasks.open_answers(card)
+        kinds = {FORMATS[name].doors for name in formats}
+        signatures = answers.signatures(model, samples) if "saved_model" in kinds else {}
+        numeric = answers.numeric_signatures(model, samples) if "numeric" in kinds else {}
+        inputs, expected = _record(model, answers.network_inputs(samples), {**numeric, **signatures})
+        _refuse_nan(expected, checkpoint)
+
+        def calibrate(door):
+            raw = judge.task.calibration(CALIBRATION)
+            if door != NETWORK:
+                return answers.numeric_signatures(model, raw)[door].example
+            given = answers.network_inputs(raw)
+            return given if isinstance(given, dict) else {model.inputs[0].name: given}
+
+        subject = Subject(model, card, signatures, numeric, Path(scratch), calibrate)
+        written = {name: _save(subject, name, folder) for name in formats}
+        for name in formats:
+            if FORMATS[name].precision != "float32" and written[name].failure is None:
+                judge.judge(model, card, folder / FORMATS[name].artefact, written[name])
+    write_json(folder / "model.json", card)
+    if card.get("labels"):
+        write_text(folder / "labels.txt", "".join(f"{label}\n" for label in card["labels"]))
+    runtimes.write_calls(folder / "inputs.npz", inputs)
+    runtimes.write_calls(folder / "expected.npz", expected)
+    return written
+
+
+def check_formats(formats) -> tuple[str, ...]:
+    """The names of formats, each once.
+
+    Raises:
+        RequestError: One is unknown, or there is none.
+    """
+    formats = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
+    for name in formats:
+        if name not in FORMATS:
+            raise RequestError(f"there is no export format {name!r}{nearest(name, FORMATS)}")
+    if not formats:
+        raise RequestError(f"an export needs at least one format{nearest('', FORMATS)}")
+    return formats
+
+
+def load_samples(run: Run) -> dict[str, np.ndarray]:
+    """A run's raw inputs to verify exports with."""
+    path = run.path / "samples.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise RequestError(f"{run.path} has no samples.npz, the inputs to verify an export with") from None
+    except Exception as error:  # a damaged zip raises one of many
+        raise RequestError(f"{path} cannot be read: {error}") from None
+
+
+def _save(subject: Subject, name: str, folder: Path) -> Written:
+    kind = FORMATS[name]
+    doors = {"network": [NETWORK], "saved_model": list(subject.signatures), "numeric": [NETWORK, *subject.numeric]}
+    try:
+        refused = kind.save(subject, folder / kind.artefact)
+    except OSError:
+        raise
+    except Exception as error:  # a network that a format cannot hold is refused in that format's own way
+        return Written(failure=f"cannot be written: {_first_line(error)}")
+    return Written([d for d in doors[kind.doors] if d not in refused], refused)
+
+
+def _record(model, network_inputs, signatures: dict) -> tuple[runtimes.Calls, runtimes.Calls]:
+    """The verification's calls, and what the live network answers to them, outside any graph."""
+    import keras
+    import tensorflow as tf
+
+    if not isinstance(network_inputs, dict):
+        network_inputs = {model.inputs[0].name: network_inputs}
+    inputs = {NETWORK: _batches(network_inputs, set(network_inputs))}
+    expected = {NETWORK: {}}
+    for size, values in inputs[NETWORK].items():
+        answered = runtimes.call_network(model, values)
+        expected[NETWORK][size] = {k: keras.ops.convert_to_numpy(v) for k, v in answered.items()}
+    for name, signature in signatures.items():
+        batched = {spec.name for spec in signature.inputs if spec.shape.rank and spec.shape[0] is None}
+        inputs[name] = _batches(signature.example, batched)
+        expected[name] = {}
+        for size, values in inputs[name].items():
+            tensors = [tf.constant(values[spec.name], spec.dtype) for spec in signature.inputs]
+            expected[name][size] = {k: np.asarray(v) for k, v in signature.function(*tensors).items()}
+    return inputs, expected
+
+
+def _refuse_nan(expected: runtimes.Calls, checkpoint: Path) -> None:
+    """An artefact that answers NaN as faithfully as its network does would agree with it."""
+    values = [v for sizes in expected.values() for named in sizes.values() for v in named.values()]
+    if any(v.dtype.kind == "f" and np.isnan(v).any() for v in values):
+        raise WorkError(f"the network of {checkpoint} answers real inputs with NaN, so it is not exported")
+
+
+def _batches(example: dict[str, np.ndarray], batched: set[str]) -> dict[int, runtimes.Arrays]:
+    """The example's first rows as batches of several sizes; inputs that are no batch, such as a seed, stay whole."""
+    count = min((len(example[name]) for name in batched), default=1)
+    sizes = sorted({*(s for s in BATCH_SIZES if s < count), count}) if batched else [1]
+    return {s: {name: np.asarray(v)[:s] if name in batched else v for name, v in example.items()} for s in sizes}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep off the terminal what Keras and TensorFlow remark on saving."""
+    remarks = logging.getLogger("absl")
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        remarks.setLevel(level)

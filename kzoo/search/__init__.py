@@ -1,0 +1,98 @@
+"""Recipe to better recipe: a search over dotted recipe keys, each trial a training in a process of its own.
+
+A search's folder holds ``search.json`` (what is searched, and what came out), ``journal.jsonl`` (what the engine was
+asked and told, in order), ``trials.csv`` and ``search.html`` (the same for people), ``tensorboard/`` (for its HParams
+page), ``trials/<number>/`` with ``recipe.yaml``, ``log.txt`` and ``run/``, and the winner,
+``<model>/<dataset>-tuned.yaml``. Every file is written atomically and the journal is the
+only state: a search that was killed plays it back to a new engine, whose next proposal is then the one that would have
+come, and the trials that were under way go on from their runs' checkpoints.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from kzoo import recipe as recipes
+from kzoo.errors import RequestError
+from kzoo.search import journal, space
+
+
+def search(
+    recipe: recipes.Recipe | str | Path,
+    *,
+    out: str | Path | None = None,
+    workers: int = 1,
+    resume: bool | None = None,
+    retrain: int = 0,
+) -> recipes.Recipe:
+    """Look for a better recipe over the recipe's ``search.space``.
+
+    Args:
+        recipe: The parent: a recipe, or its name or path.
+        out: The search's folder; default ``searches/<model>/<recipe>/<time>``. A search of the same recipe that it
+            holds is gone on with; more ``search.max_trials`` or ``search.max_hours`` than before adds trials.
+        workers: Trials at once on this machine; its cores and GPUs are divided among them.
+        resume: Whether there must be a search to go on with, by default the newest of this recipe; False where there
+            may be none; None where `out` may hold one.
+        retrain: Train the winner and the parent from scratch over this many seeds each, and compare their figures.
+
+    Returns:
+        The winner, loaded from the recipe file that the folder now holds.
+
+    Raises:
+        RequestError: The recipe has no usable search space, `out` is taken, or there are more workers than cores.
+        WorkError: The first trials all failed, no trial succeeded, or a re-training failed.
+    """
+    from kzoo.search import page, result
+    from kzoo.search.shares import share_out
+    from kzoo.search.study import Study, goal, work
+
+    recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    shares = share_out(workers)
+    if retrain < 0:
+        raise RequestError(f"retrain is {retrain}: it takes a number of seeds, 0 for none")
+    space.check(recipe)
+    folder = journal.open_folder(recipe, goal(recipe), Path(out) if out else None, resume)
+    with journal.lock(folder):
+        study = Study(folder, recipe)
+        study.play_back()
+        work(study, shares)
+        path = result.write_winner(study)
+        if retrain:
+            result.retrain(study, retrain, shares)
+        page.write(folder)
+    return recipes.load(path)
+
+
+def dry_run(recipe: recipes.Recipe | str | Path) -> dict[str, Any]:
+    """Describe what `search` would do, without training.
+
+    Returns:
+        ``space`` (plain values), ``combinations`` (None for a continuous space), ``engine``, ``tuner``, ``max_trials``
+        (None for no limit), ``max_hours``, ``sweep`` (trials of one sweep of hyperband, else None), ``objective``,
+        ``direction`` and ``samples``, the first three proposals.
+    """
+    from kzoo.search.engine import Outcome, open_engine, trial_limit
+    from kzoo.search.study import goal
+
+    recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    space.check(recipe)
+    objective, direction = goal(recipe)
+    settings = recipe.search
+    engine = open_engine(settings, recipe.train.epochs, objective, direction)
+    limit, asked = trial_limit(settings, engine), []
+    while len(asked) < min(3, limit or 3) and (proposal := engine.ask()):
+        # A grid may wait for a result before it goes on; this one teaches the engine nothing.
+        engine.tell(proposal.number, Outcome("failed"))
+        asked.append(proposal)
+    return {
+        "space": settings.model_dump(mode="json", exclude_unset=True)["space"],
+        "combinations": space.combinations(settings.space),
+        "engine": settings.engine,
+        "tuner": settings.tuner,
+        "max_trials": limit,
+        "max_hours": settings.max_hours,
+        "sweep": engine.sweep,
+        "objective": objective,
+        "direction": direction,
+        "samples": [p.values for p in asked],
+    }

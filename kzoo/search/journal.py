@@ -1,0 +1,121 @@
+"""A search's folder: whose it is, its lock, and the journal of what the engine was asked and told, in order."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from kzoo import console
+from kzoo import recipe as recipes
+from kzoo.errors import RequestError
+from kzoo.run import environment, now, read_json, write_json, write_text
+
+_BUDGET = {"max_trials", "max_hours"}
+
+
+def short_name(recipe: recipes.Recipe) -> str:
+    """The recipe's own part of its name."""
+    return recipe.name.rpartition("/")[2] or "custom"
+
+
+def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None, resume: bool | None) -> Path:
+    """Make the search's folder, or see that it holds a search of the same recipe.
+
+    Args:
+        recipe: The parent.
+        goal: Objective and direction.
+        out: The folder; default a new one, or with `resume` the newest of this recipe.
+        resume: Whether there must be a search to go on with; None where there may be one.
+
+    Raises:
+        RequestError: The folder is taken, cannot be made, or there is no search to go on with.
+    """
+    request = _request(recipe)
+    folder = out or (_newest(recipe, request) if resume else _new(recipe))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"the search folder {folder} cannot be made: {error.strerror}") from None
+    found = read_json(folder / "search.json")
+    if found is None:
+        if resume:
+            raise RequestError(f"{folder} holds no search to go on with")
+        # A kill before the first file was whole leaves only hidden ones.
+        if any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise RequestError(f"{folder} is not empty and holds no search; name another --out")
+        known = {"objective": goal[0], "direction": goal[1], "created": now(), "environment": environment()}
+        write_json(folder / "search.json", {**request, **known})
+        console.say(f"{recipe.search.tuner} search over {', '.join(recipe.search.space)}: {folder}")
+    elif resume is False:
+        raise RequestError(f"{folder} holds a search already; name another --out")
+    elif not _same(found, request):
+        raise RequestError(f"{folder} holds a search of another recipe or space; name another --out")
+    return folder
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from searching in this folder; the lock ends with the process, however it ends.
+
+    Raises:
+        RequestError: Another process holds it.
+    """
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequestError(f"another process is searching in {folder}") from None
+        yield
+
+
+class Journal:
+    """The events of a search, the only state that it needs to go on.
+
+    Attributes:
+        events: ``start`` and ``end`` of each trial, as they came.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / "journal.jsonl"
+        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        self.events = [json.loads(line) for line in lines]
+
+    def note(self, event: dict) -> None:
+        """Add an event; it is on the disk when this returns."""
+        self.events.append(event)
+        write_text(self.path, "".join(json.dumps(e) + "\n" for e in self.events))
+
+    def clear(self) -> None:
+        """Forget all events, on the disk with the next one."""
+        self.events.clear()
+
+
+def _request(recipe: recipes.Recipe) -> dict:
+    """What makes a search the same: the budget may change, so that a finished one can be given more."""
+    settings = recipe.search.model_dump(mode="json", exclude=_BUDGET, exclude_defaults=True)
+    return {"parent": recipe.name, "digest": recipe.digest(), "search": settings}
+
+
+def _same(found: dict, request: dict) -> bool:
+    return all(found.get(k) == request[k] for k in ("digest", "search"))
+
+
+def _new(recipe: recipes.Recipe) -> Path:
+    stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    base, number = _base(recipe), 1
+    while (base / (stem if number == 1 else f"{stem}-{number}")).exists():
+        number += 1
+    return base / (stem if number == 1 else f"{stem}-{number}")
+
+
+def _newest(recipe: recipes.Recipe, request: dict) -> Path:
+    for path in sorted(_base(recipe).glob("*/search.json"), key=lambda p: p.parent.name, reverse=True):
+        if _same(read_json(path, {}), request):
+            return path.parent
+    raise RequestError(f"{_base(recipe)} holds no search of this recipe and space to go on with; name its --out")
+
+
+def _base(recipe: recipes.Recipe) -> Path:
+    return Path("searches") / recipe.model / short_name(recipe)

@@ -1,0 +1,186 @@
+"""An artefact in the place of the Keras model that it came from, so that the same code answers with it."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kzoo import registry, runtimes
+from kzoo.build import load, skeleton
+from kzoo.errors import RequestError
+from kzoo.run import read_json
+
+# Suffix of a file -> its runtime's package, and the extra of kzoo that brings it.
+_RUNTIMES = {".onnx": ("onnxruntime", "onnx"), ".tflite": ("ai_edge_litert", "litert")}
+_OWN = (".keras", ".h5")
+
+
+class Network:
+    """A network whose outputs come from an artefact's runtime.
+
+    It is called as a Keras model is, with tensors or arrays, inside graphs too. What else is asked of it (inputs,
+    outputs, default boxes) is what a model of the same builder has.
+    """
+
+    def __init__(self, artefact: Path, model):
+        """Open an artefact.
+
+        Args:
+            artefact: A file or folder that `kzoo.export` wrote.
+            model: A model of the same builder and arguments, whatever its weights.
+
+        Raises:
+            RequestError: It is no artefact, its runtime is missing, or it does not fit the model.
+        """
+        self.artefact, self.model = artefact, model
+        self.layers = [self]  # for those who look into networks: one layer, of an unknown kind
+        self._names = [t.name for t in model.inputs]
+        self._doors = _doors(artefact)
+        self._run = self._network()
+
+    def __getattr__(self, name: str):
+        if name in ("name", "inputs", "input", "outputs", "output", "output_names", "default_boxes"):
+            return getattr(self.__dict__["model"], name)
+        raise AttributeError(f"an artefact has no {name}")
+
+    def __call__(self, inputs, training: bool = False):
+        """Outputs in the form of the model's.
+
+        Args:
+            inputs: A tensor or array, or several by name.
+            training: Must be False: an artefact is no network to train.
+        """
+        import tensorflow as tf
+
+        given = inputs if isinstance(inputs, dict) else {self._names[0]: inputs}
+        kinds = {t.name: t.dtype for t in self.model.inputs}
+        tensors = [tf.cast(given[name], kinds[name]) for name in self._names]
+        outputs = self.model.output
+        named = outputs if isinstance(outputs, dict) else {"output": self.model.outputs[0]}
+
+        def compute(*arrays):
+            found = self._run(dict(zip(self._names, arrays, strict=True)))
+            return [np.asarray(found[name], dtype=output.dtype) for name, output in named.items()]
+
+        found = tf.numpy_function(compute, tensors, [tf.as_dtype(o.dtype) for o in named.values()], stateful=False)
+        found = tf.nest.flatten(found)  # of a single one NumPy's function makes no list
+        for value, output in zip(found, named.values(), strict=True):
+            value.set_shape([None, *output.shape[1:]])
+        return dict(zip(named, found, strict=True)) if isinstance(outputs, dict) else found[0]
+
+    def _network(self) -> Callable:
+        """From inputs by name to outputs by name."""
+        for door in (runtimes.NETWORK, "serving_default"):
+            if door in self._doors and not (door == "serving_default" and len(self._names) > 1):
+                run, name = self._doors[door], next(iter(self._names))
+                if len(self.model.outputs) > 1 or door == runtimes.NETWORK:
+                    return run
+                return lambda inputs: {"output": next(iter(run({name: inputs[name]}).values()))}
+        if "step" in self._doors:
+            return self._by_steps
+        raise RequestError(f"{self.artefact} holds no network that kzoo knows: its doors are {sorted(self._doors)}")
+
+    def _by_steps(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A language model of which the artefact holds a single step, over several tokens."""
+        state = {name: value for name, value in inputs.items() if name != "tokens"}
+        logits = []
+        for token in inputs["tokens"].T:
+            state = dict(self._doors["step"]({"token": token, **state}))
+            logits.append(state.pop("logits"))
+        return {"logits": np.stack(logits, 1), **state}
+
+
+def is_artefact(path: str | Path) -> bool:
+    """Whether a path is an artefact's and not a run's."""
+    path = Path(path)
+    return path.suffix in (*_RUNTIMES, *_OWN) or (path / "saved_model.pb").is_file()
+
+
+def open_artefact(path: str | Path):
+    """An artefact's network, and its card (``model.json``).
+
+    Args:
+        path: A ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or ``.tflite`` file or a SavedModel's folder that
+            `kzoo.export` wrote.
+
+    Returns:
+        A Keras model or a `Network`, and the card.
+
+    Raises:
+        RequestError: There is no such file, it is damaged or no artefact of the zoo, or its runtime is missing.
+    """
+    path, known = Path(path), card(path)
+    if path.suffix in _OWN and not _is_quantised(path):
+        return load(path), known
+    return Network(path, skeleton(known)), known
+
+
+def _is_quantised(path: Path) -> bool:
+    return path.name.endswith(".int8.keras")
+
+
+def card(path: str | Path) -> dict[str, Any]:
+    """What inference needs beside an artefact's network; see `open_artefact`."""
+    path = Path(path)
+    if not path.exists():
+        raise RequestError(f"there is no file {path}")
+    found = _read_card(path)
+    if not isinstance(found, dict) or not {"task", "model", "arguments"} <= set(found):
+        raise RequestError(f"{path} has no model.json in it or beside it, which says what network it is")
+    if not isinstance(found["model"], str) or registry.find(found["model"]).task != found["task"]:
+        raise RequestError(f"the model.json of {path} is damaged: {found['model']} is no model of {found['task']}")
+    return found
+
+
+def _read_card(path: Path) -> Any:
+    """The card, inside where the format has a place for it, else beside."""
+    if path.is_dir():
+        return read_json(path / "assets.extra" / "model.json") or read_json(path.parent / "model.json")
+    if path.suffix in _RUNTIMES:
+        text = _opened(path)[1].get("model.json", "null")
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise RequestError(f"{path} holds a model.json that is no JSON") from None
+    return read_json(path.parent / "model.json")
+
+
+def _doors(path: Path) -> dict[str, Callable]:
+    if path.suffix in _RUNTIMES:
+        return _opened(path)[0]
+    if path.suffix in _OWN:
+        import keras
+
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
+    return _saved_model(path)
+
+
+def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
+    """Doors and metadata of a file."""
+    package, extra = _RUNTIMES[path.suffix]
+    if importlib.util.find_spec(package) is None:
+        raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
+    try:
+        return (runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert)(path, metadata=True)
+    except Exception as error:  # the runtimes have a dozen kinds
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RequestError(f"{path} cannot be opened by {package}: {reason}") from None
+
+
+def _saved_model(path: Path) -> dict[str, Callable]:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+
+    def door(signature):
+        kinds = {name: spec.dtype for name, spec in signature.structured_input_signature[1].items()}
+        # A signature lives as long as what `load` returned, which this closure therefore keeps.
+        return lambda inputs, _kept=loaded: {
+            k: v.numpy() for k, v in signature(**{n: tf.constant(inputs[n], kinds[n]) for n in kinds}).items()
+        }
+
+    return {name: door(signature) for name, signature in loaded.signatures.items()}
