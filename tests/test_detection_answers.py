@@ -116,7 +116,7 @@ def test_the_exported_artefact_answers_pictures_in_their_own_pixels(small_detect
     import tensorflow as tf
 
     from kzoo.build import rebuild
-    from kzoo.export import _save_signatures
+    from kzoo.export.formats.saved_model import write_signatures
     from kzoo.tasks import open_answers
 
     card = {**small_detector.card, "preprocessing": {**small_detector.card["preprocessing"], "fit": fit}}
@@ -128,7 +128,7 @@ def test_the_exported_artefact_answers_pictures_in_their_own_pixels(small_detect
         layer.set_weights([rng.normal(0, 0.1, w.shape) for w in layer.get_weights()])
     with np.load(small_detector.path / "samples.npz") as stored:
         signatures = answers.signatures(model, dict(stored))
-    _save_signatures(signatures, tmp_path / "saved")
+    write_signatures(signatures, tmp_path / "saved")
     served = tf.saved_model.load(str(tmp_path / "saved"))
     encoded = [picture.read_bytes(), picture.read_bytes()]
     found = {k: v.numpy() for k, v in served.signatures["serve_bytes"](encoded=tf.constant(encoded)).items()}
@@ -157,6 +157,7 @@ def test_folding_the_normalisation_changes_no_answer():
     for name, expected in model(images, training=False).items():
         expected = np.asarray(expected)
         np.testing.assert_allclose(plain(images)[name], expected, atol=1e-5 * np.abs(expected).max())
+    assert folded(model.__call__, "vgg16_detector", SMALL) == model.__call__, "a network of another runtime stays"
     other = {**SMALL, "batch_norm": False}
     assert folded(plain, "vgg16_detector", other) is plain
 
