@@ -157,6 +157,7 @@ def test_folding_the_normalisation_changes_no_answer():
     for name, expected in model(images, training=False).items():
         expected = np.asarray(expected)
         np.testing.assert_allclose(plain(images)[name], expected, atol=1e-5 * np.abs(expected).max())
+    assert folded(model.__call__, "vgg16_detector", SMALL) == model.__call__, "a network of another runtime stays"
     other = {**SMALL, "batch_norm": False}
     assert folded(plain, "vgg16_detector", other) is plain
 

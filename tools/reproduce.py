@@ -33,27 +33,33 @@ def main() -> None:
         help="figures of the test part, or else of the validation part or the training; the first is the headline",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="where the runs go")
+    parser.add_argument("--root", type=Path, help="the data set's folder, where the recipe leaves data.root open")
     parser.add_argument("--write", action="store_true", help="record the result in the recipe's file")
     given = parser.parse_args()
 
-    runs = [train(given.recipe, seed, given.out) for seed in given.seeds]
+    runs = [train(given.recipe, seed, given.out, given.root) for seed in given.seeds]
     results = summarize(given.recipe, given.metric, given.seeds, runs)
+    if given.root:
+        # Where it lies on this machine is nobody else's business.
+        results = [{**r, "command": r["command"] + " --root FOLDER"} for r in results]
     print(json.dumps(results, indent=1))
     if given.write:
         record(given.recipe, results)
 
 
-def train(name: str, seed: int, out: Path) -> tuple[Run, float]:
+def train(name: str, seed: int, out: Path, root: Path | None = None) -> tuple[Run, float]:
     """Train one seed, or go on with it; returns the run and the wall time of the whole process in seconds."""
     folder = out / name / f"s{seed}"
     clock = folder.with_suffix(".seconds")
-    command = [sys.executable, "-m", "kzoo", "train", name, "--set", f"train.seed={seed}", "--out", str(folder)]
+    settings = {"train.seed": seed, **({"data.root": str(root)} if root else {})}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "kzoo", "train", name, *sets, "--out", str(folder)]
     if not (folder / "summary.json").is_file():
         began = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         before = float(clock.read_text()) if clock.is_file() else 0.0
         clock.write_text(str(before + time.perf_counter() - began))
-    run, wanted = Run(folder), recipe.load(name, {"train.seed": seed}).digest()
+    run, wanted = Run(folder), recipe.load(name, settings).digest()
     if run.origin["requested"] != wanted:
         sys.exit(f"{folder} is a run of an earlier form of {name}: remove it, or name another --out")
     # A run that was made by hand and put there has no clock but its own.

@@ -1,5 +1,6 @@
 """A detector whose batch normalisation is folded into its convolutions: the same answers with fewer operations."""
 
+import keras
 import numpy as np
 
 from kzoo.build import build
@@ -17,9 +18,12 @@ def folded(model, name: str, arguments: dict):
         arguments: What it was built with.
 
     Returns:
-        A float32 network, or the model itself if it has nothing to fold.
+        A float32 network, or the model itself if it has nothing to fold: no normalisation, a quantised layer, or
+        another runtime than Keras behind it.
     """
-    if not arguments.get("batch_norm"):
+    if not arguments.get("batch_norm") or not isinstance(model, keras.Model):
+        return model
+    if any(getattr(layer, "quantization_mode", None) for layer in model.layers):
         return model
     plain = build(name, **{**arguments, "batch_norm": False, "dtype_policy": "float32"})
     plain.default_boxes = model.default_boxes
