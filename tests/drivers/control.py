@@ -36,8 +36,8 @@ def smoke(recipe, folder):
             short = arguments
     return {
         "data.env_arguments": {**recipe.data.env_arguments, **short},
-        "train.steps": 120,
-        "train.evaluate_every": 60,
+        "train.steps": 128,
+        "train.evaluate_every": 64,
         "train.starts": 50,
         "train.train_every": recipe.data.num_envs * 8,
         "train.gradient_steps": 2,
