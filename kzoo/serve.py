@@ -32,7 +32,7 @@ def serve(
     something that has them.
 
     Args:
-        path: A run's folder, an export's, or a SavedModel's, which TensorFlow trusts, so its origin must be trusted.
+        path: A run's folder, an export's, or a SavedModel's.
         name: The model's name in addresses; default: the network's.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
@@ -44,7 +44,8 @@ def serve(
         ready: Called with the address and the opened model when requests are taken.
 
     Raises:
-        RequestError: Nothing to serve there, a port that is taken, a bound below 1, or a missing package.
+        RequestError: Nothing to serve there, a SavedModel that could do more than compute, a port that is taken, a
+            bound below 1, or a missing package.
     """
     bounds = {"max_batch": max_batch, "queue": queue, "max_body": max_body, "max_pixels": max_pixels}
     for option, value in {**bounds, "max_length": max_length}.items():

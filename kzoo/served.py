@@ -129,7 +129,7 @@ def card(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise RequestError(f"there is no file {path}")
-    found = _read_card(path)
+    found = read_card(path)
     if not isinstance(found, dict) or not {"task", "model", "arguments"} <= set(found):
         raise RequestError(f"{path} has no model.json in it or beside it, which says what network it is")
     if not isinstance(found["model"], str) or registry.find(found["model"]).task != found["task"]:
@@ -137,8 +137,8 @@ def card(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def _read_card(path: Path) -> Any:
-    """The card, inside where the format has a place for it, else beside."""
+def read_card(path: Path) -> Any:
+    """The card as it stands, inside where the format has a place for it, else beside; None where there is none."""
     if path.is_dir():
         return read_json(path / "assets.extra" / "model.json") or read_json(path.parent / "model.json")
     if path.suffix in _RUNTIMES:
@@ -180,19 +180,30 @@ def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
         raise RequestError(f"{path} cannot be opened by {packages[0]}: {reason}") from None
 
 
-def _saved_model(path: Path) -> dict[str, Callable]:
+def load_saved_model(path: Path):
+    """What TensorFlow loads from a SavedModel's folder, once its operations were looked at.
+
+    Raises:
+        RequestError: It could do more than compute (`kzoo.vetting.check_saved_model`), or is damaged.
+    """
     import tensorflow as tf
 
     vetting.check_saved_model(path)
     try:
-        loaded = tf.saved_model.load(str(path))
+        return tf.saved_model.load(str(path))
     except Exception as error:  # what a damaged one raises is of many kinds
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RequestError(f"{path} cannot be loaded by tensorflow: {reason}") from None
 
+
+def _saved_model(path: Path) -> dict[str, Callable]:
+    import tensorflow as tf
+
+    loaded = load_saved_model(path)
+
     def door(signature):
         kinds = {name: spec.dtype for name, spec in signature.structured_input_signature[1].items()}
-        # A signature lives as long as what `load` returned, which this closure therefore keeps.
+        # A signature lives as long as what was loaded, which this closure therefore keeps.
         return lambda inputs, _kept=loaded: {
             k: v.numpy() for k, v in signature(**{n: tf.constant(inputs[n], kinds[n]) for n in kinds}).items()
         }

@@ -47,7 +47,7 @@ ALLOWED = {
     },
     "search": {"search", "tasks", "process", "report"} | FOUNDATION,
     "served": {"runtimes", "vetting"} | FOUNDATION,
-    "serving": {"serving", "evaluate"} | FOUNDATION,
+    "serving": {"serving", "evaluate", "served"} | FOUNDATION,
     "vetting": {"errors"},
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,

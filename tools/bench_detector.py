@@ -11,12 +11,12 @@ network, and the small variant's input pipeline beside the training step that it
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from measurements import save
+from workers import Worker
 
 HERE = Path(__file__).resolve().parent
 
@@ -51,9 +51,9 @@ def draw(folder: Path) -> None:
 def measure(given, folder: str) -> dict[str, float]:
     """The least seconds of each job."""
     onnx = ["onnx"] if given.onnx else []
-    sides = {"kzoo": Side(sys.executable, "kzoo", given.threads, folder, onnx)}
+    sides = {"kzoo": Worker(sys.executable, "detector_worker.py", "kzoo", given.threads, folder, *onnx)}
     if given.torch_python:
-        sides["torch"] = Side(given.torch_python, "torch", given.threads, folder, [])
+        sides["torch"] = Worker(given.torch_python, "detector_worker.py", "torch", given.threads, folder)
     clock = "processor" if given.threads == 1 else "wall"
     jobs = [(side, job) for side in sides for job in sides[side].jobs]
     seconds = {}
@@ -63,30 +63,6 @@ def measure(given, folder: str) -> dict[str, float]:
             seconds[job] = min(found, seconds.get(job, found))
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
     return seconds
-
-
-class Side:
-    """A worker process."""
-
-    def __init__(self, python: str, side: str, threads: int, folder: str, more: list[str]):
-        # A waiting thread of the other side must not spin on the core that is measured.
-        calm = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": str(threads)}
-        worker = [str(HERE / "detector_worker.py"), side, str(threads), folder, *more]
-        command = ["env", *(f"{k}={v}" for k, v in calm.items()), python, *worker]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.jobs = self._read()
-
-    def time(self, job: str) -> dict[str, float]:
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def _read(self):
-        while line := self.process.stdout.readline():
-            # Exporters print remarks of their own.
-            if line[:1] in "[{":
-                return json.loads(line)
-        sys.exit(f"a worker ended with exit code {self.process.wait()}")
 
 
 def summarize(seconds: dict[str, float]) -> dict[str, dict]:

@@ -11,12 +11,11 @@ step's size, are the machine's limit.
 
 import argparse
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import text_worker as work
 from measurements import save
+from workers import Worker
 
 # Of a character: each weight of layers and softmax takes six operations, forward and backward.
 WIDTHS = [(work.EMBEDDING, work.UNITS), *[(work.UNITS, work.UNITS)] * (work.LAYERS - 1)]
@@ -31,9 +30,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="record the figures for RESULTS.md")
     given = parser.parse_args()
-    sides = {"kzoo": Side(sys.executable, "kzoo", given.threads)}
+    sides = {"kzoo": Worker(sys.executable, "text_worker.py", "kzoo", given.threads)}
     if given.torch_python:
-        sides["torch"] = Side(given.torch_python, "torch", given.threads)
+        sides["torch"] = Worker(given.torch_python, "text_worker.py", "torch", given.threads)
     clock = "processor" if given.threads == 1 else "wall"
     jobs = [(side, job) for side in sides for job in sides[side].jobs]
     seconds = {}
@@ -47,28 +46,6 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     if given.write:
         save("text", figures)
-
-
-class Side:
-    """A worker process."""
-
-    def __init__(self, python: str, side: str, threads: int):
-        # A waiting thread of the other side must not spin on the core that is measured.
-        calm = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": str(threads)}
-        command = ["env", *(f"{k}={v}" for k, v in calm.items()), python, str(Path(work.__file__)), side, str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.jobs = self._read()
-
-    def time(self, job: str) -> dict[str, float]:
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def _read(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"a worker ended with exit code {self.process.wait()}")
-        return json.loads(line)
 
 
 def row(name: str, seconds: float) -> dict:

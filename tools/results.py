@@ -15,6 +15,7 @@ TARGET = Path(__file__).resolve().parents[1] / "RESULTS.md"
 NOTES = {
     "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
 }
+TITLES = {"dqn_learning": "Learning to act, beside the peers"}
 
 
 def main() -> None:
@@ -64,7 +65,12 @@ def benchmark(name: str, record: dict) -> list[str]:
     """A table of a benchmark's figures, whatever its columns are."""
     rows = {k: flat(v) for k, v in record["figures"].items()}
     columns = list(dict.fromkeys(c for row in rows.values() for c in row))
-    lines = [f"## {name.capitalize()}", "", f"`{record['command']}`, {record['hardware']}, {record['date']}", ""]
+    lines = [
+        f"## {TITLES.get(name, name.capitalize())}",
+        "",
+        f"`{record['command']}`, {record['hardware']}, {record['date']}",
+        "",
+    ]
     lines += ["| | " + " | ".join(c.replace("_", " ") for c in columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for name, row in rows.items()]
     return [*lines, ""]

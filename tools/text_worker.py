@@ -16,93 +16,121 @@ WRITTEN, WRITTEN_ARTICLE = 400, 6
 
 def kzoo_jobs(threads):
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import numpy as np
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    import keras
-
-    import kzoo
-    from kzoo.tasks.text import sampling
-
-    sizes = {"vocab_size": VOCABULARY, "embedding": EMBEDDING, "units": UNITS, "num_layers": LAYERS}
-    tokens = np.random.default_rng(0).integers(VOCABULARY, size=(BATCH, LENGTH + 1)).astype("int32")
-
-    def stock(policy):
-        x = inputs = keras.Input((LENGTH,), dtype="int32")
-        x = keras.layers.Embedding(VOCABULARY, EMBEDDING, dtype=policy)(x)
-        for _ in range(LAYERS):
-            x = keras.layers.LSTM(UNITS, return_sequences=True, dtype=policy)(x)
-        return keras.Model(inputs, keras.layers.Dense(VOCABULARY, dtype="float32")(x))
-
-    def train(policy, own):
-        model = kzoo.build("lstm_textgen", **sizes, dtype_policy=policy) if own else stock(policy)
-        optimizer = keras.optimizers.Adam(1e-3)
-        optimizer.build(model.trainable_variables)
-        states = {k: tf.zeros((BATCH, UNITS)) for k in model.output} if own else {}
-        states.pop("logits", None)
-
-        @tf.function
-        def step(tokens):
-            with tf.GradientTape() as tape:
-                inputs = tokens[:, :-1]
-                logits = model({"tokens": inputs, **states}, training=True)["logits"] if own else model(inputs)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, 1:], logits)
-                loss = tf.reduce_mean(losses)
-            optimizer.apply(tape.gradient(loss, [v.value for v in model.trainable_variables]))
-            return loss
-
-        given = tf.constant(tokens)
-        return lambda: step(given).numpy()
-
-    def write(rows):
-        model = kzoo.build("lstm_textgen", **sizes)
-        choice = sampling.Choice().tensors()
-
-        @tf.function
-        def run(prompts):
-            carried = sampling.start(model, prompts, tf.zeros([rows], tf.int32))
-            return sampling.write(model, carried, choice, 1, 0, WRITTEN, (0,), fused=True)[0]
-
-        prompts = tf.ones((rows, 1), tf.int32)
-        return lambda: run(prompts).numpy()
-
-    def article():
-        model, text = stock("float32"), np.ones((1, LENGTH), "int32")
-        rng = np.random.default_rng(0)
-
-        def run():
-            nonlocal text
-            for _ in range(WRITTEN_ARTICLE):
-                row = np.exp(model.predict(text, verbose=0)[0, -1].astype("float64"))
-                text = np.roll(text, -1, 1)
-                text[0, -1] = rng.choice(VOCABULARY, p=row / row.sum())
-
-        return run
-
-    def product(kind, rows):
-        a, b = (tf.cast(tf.random.normal(s), kind) for s in ((rows, UNITS), (UNITS, 4 * UNITS)))
-
-        def run():
-            for _ in range(BATCH * LENGTH // rows):
-                found = tf.matmul(a, b)
-            return found.numpy()
-
-        return run
-
     return {
-        "train float32": lambda: train("float32", True),
-        "train bfloat16": lambda: train("mixed_bfloat16", True),
-        "train keras float32": lambda: train("float32", False),
-        "write 1": lambda: write(1),
-        "write 16": lambda: write(16),
-        "write article": article,
+        "train float32": lambda: zoo_training("float32"),
+        "train bfloat16": lambda: zoo_training("mixed_bfloat16"),
+        "train keras float32": lambda: stock_training("float32"),
+        "write 1": lambda: zoo_writing(1),
+        "write 16": lambda: zoo_writing(16),
+        "write article": article_writing,
         "product float32": lambda: product("float32", BATCH * LENGTH),
         "product bfloat16": lambda: product("bfloat16", BATCH * LENGTH),
         "product float32 of a step": lambda: product("float32", BATCH),
         "product bfloat16 of a step": lambda: product("bfloat16", BATCH),
     }
+
+
+def zoo(policy="float32"):
+    """The zoo's network."""
+    import kzoo
+
+    sizes = {"vocab_size": VOCABULARY, "embedding": EMBEDDING, "units": UNITS, "num_layers": LAYERS}
+    return kzoo.build("lstm_textgen", **sizes, dtype_policy=policy)
+
+
+def stock(policy="float32"):
+    """The same network of Keras's own layers."""
+    import keras
+
+    x = inputs = keras.Input((LENGTH,), dtype="int32")
+    x = keras.layers.Embedding(VOCABULARY, EMBEDDING, dtype=policy)(x)
+    for _ in range(LAYERS):
+        x = keras.layers.LSTM(UNITS, return_sequences=True, dtype=policy)(x)
+    return keras.Model(inputs, keras.layers.Dense(VOCABULARY, dtype="float32")(x))
+
+
+def zoo_training(policy):
+    import tensorflow as tf
+
+    model = zoo(policy)
+    states = {k: tf.zeros((BATCH, UNITS)) for k in model.output if k != "logits"}
+    return training(model, lambda tokens: model({"tokens": tokens, **states}, training=True)["logits"])
+
+
+def stock_training(policy):
+    model = stock(policy)
+    return training(model, lambda tokens: model(tokens, training=True))
+
+
+def training(model, logits_of):
+    """One step of Adam."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.Adam(1e-3)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step(tokens):
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, 1:], logits_of(tokens[:, :-1]))
+            loss = tf.reduce_mean(losses)
+        optimizer.apply(tape.gradient(loss, [v.value for v in model.trainable_variables]))
+        return loss
+
+    given = tf.constant(np.random.default_rng(0).integers(VOCABULARY, size=(BATCH, LENGTH + 1)), tf.int32)
+    return lambda: step(given).numpy()
+
+
+def zoo_writing(rows):
+    import tensorflow as tf
+
+    from kzoo.tasks.text import sampling
+
+    model, choice = zoo(), sampling.Choice().tensors()
+
+    @tf.function
+    def run(prompts):
+        carried = sampling.start(model, prompts, tf.zeros([rows], tf.int32))
+        return sampling.write(model, carried, choice, 1, 0, WRITTEN, (0,), fused=True)[0]
+
+    prompts = tf.ones((rows, 1), tf.int32)
+    return lambda: run(prompts).numpy()
+
+
+def article_writing():
+    """The article's loop: the whole window through `predict` for each character."""
+    import numpy as np
+
+    model, text, rng = stock(), np.ones((1, LENGTH), "int32"), np.random.default_rng(0)
+
+    def run():
+        nonlocal text
+        for _ in range(WRITTEN_ARTICLE):
+            row = np.exp(model.predict(text, verbose=0)[0, -1].astype("float64"))
+            text = np.roll(text, -1, 1)
+            text[0, -1] = rng.choice(VOCABULARY, p=row / row.sum())
+
+    return run
+
+
+def product(kind, rows):
+    """The matrix products of a step, `rows` at a time: what no implementation goes below."""
+    import tensorflow as tf
+
+    a, b = (tf.cast(tf.random.normal(s), kind) for s in ((rows, UNITS), (UNITS, 4 * UNITS)))
+
+    def run():
+        for _ in range(BATCH * LENGTH // rows):
+            found = tf.matmul(a, b)
+        return found.numpy()
+
+    return run
 
 
 def torch_jobs(threads):

@@ -7,7 +7,7 @@ from pathlib import Path
 from kzoo.export.examination import examine
 from kzoo.export.folders import check_bytes, failed, install, staging
 from kzoo.export.report import REPORT, ExportReport, listed, read_report
-from kzoo.export.writing import Written, check_formats, load_samples, write
+from kzoo.export.writing import Written, check_formats, write
 from kzoo.run import Run, sha256, write_json
 
 
@@ -32,12 +32,11 @@ def export(
     """
     run = run if isinstance(run, Run) else Run(run)
     formats = check_formats(run.recipe.export.formats if formats is None else formats)
-    checkpoint = run.weights
-    load_samples(run)
+    checkpoint, samples = run.weights, run.samples
     card = {**run.card, "run": sha256(checkpoint)}
     target = Path(out or run.path / "export").resolve()
     with staging(target) as folder:
-        written = write(folder, run, card, checkpoint, formats)
+        written = write(folder, run, card, checkpoint, samples, formats)
         identity = {"model": card["model"], "recipe": card.get("recipe", ""), "sha256": card["run"]}
         report = examine(folder, identity, written)
         write_json(folder / REPORT, report.as_dict())

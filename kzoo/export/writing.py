@@ -40,8 +40,18 @@ class Written:
     test: dict[str, Any] | None = None
 
 
-def write(folder: Path, run: Run, card: dict, checkpoint: Path, formats: tuple[str, ...]) -> dict[str, Written]:
+def write(
+    folder: Path, run: Run, card: dict, checkpoint: Path, samples: dict[str, np.ndarray], formats: tuple[str, ...]
+) -> dict[str, Written]:
     """Write everything but the report.
+
+    Args:
+        folder: Where the files go.
+        run: What is exported.
+        card: The content of ``model.json``.
+        checkpoint: The weights.
+        samples: Raw inputs to verify with.
+        formats: Names of formats.
 
     Returns:
         What became of each format.
@@ -52,7 +62,7 @@ def write(folder: Path, run: Run, card: dict, checkpoint: Path, formats: tuple[s
     from kzoo import tasks
     from kzoo.export.judging import Judge
 
-    samples, judge = load_samples(run), Judge(run)
+    judge = Judge(run)
     with keras.device("cpu:0"), _hushed(), tempfile.TemporaryDirectory(prefix="kzoo-") as scratch:
         model = rebuild(card, checkpoint)
         answers = tasks.open_answers(card)
@@ -95,18 +105,6 @@ def check_formats(formats) -> tuple[str, ...]:
     if not formats:
         raise RequestError(f"an export needs at least one format{nearest('', FORMATS)}")
     return formats
-
-
-def load_samples(run: Run) -> dict[str, np.ndarray]:
-    """A run's raw inputs to verify exports with."""
-    path = run.path / "samples.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise RequestError(f"{run.path} has no samples.npz, the inputs to verify an export with") from None
-    except Exception as error:  # a damaged zip raises one of many
-        raise RequestError(f"{path} cannot be read: {error}") from None
 
 
 def _save(subject: Subject, name: str, folder: Path) -> Written:

@@ -11,7 +11,8 @@ import numpy as np
 from kzoo.errors import RequestError
 from kzoo.evaluate import open_run
 from kzoo.quiet import import_keras
-from kzoo.run import Run, read_json
+from kzoo.run import Run
+from kzoo.served import load_saved_model, read_card
 
 Arrays = dict[str, np.ndarray]
 
@@ -72,20 +73,21 @@ class Served:
 def open_doors(path: str | Path, name: str | None = None) -> Served:
     """Open a run or an exported SavedModel.
 
-    TensorFlow runs what a SavedModel brings, so serve only those whose origin you trust.
+    TensorFlow runs what a SavedModel brings, so one is loaded only if it is made of nothing but the operations that
+    networks need; see `kzoo.vetting`.
 
     Args:
         path: A run's folder, an export's folder, or a SavedModel's.
         name: What to call the model; default: the network's name in the zoo, or the folder's.
 
     Raises:
-        RequestError: Nothing there can be served.
+        RequestError: Nothing there can be served, or a SavedModel could do more than compute.
     """
     path = Path(path)
     if (path / "saved_model" / "saved_model.pb").is_file():
         path = path / "saved_model"
     if (path / "saved_model.pb").is_file():
-        card = read_json(path.parent / "model.json") or {}
+        card = read_card(path) or {}
         return Served(name or card.get("model") or path.resolve().name, card, _of_saved_model(path))
     if (path / "recipe.yaml").is_file():
         run = Run(path)
@@ -112,12 +114,7 @@ def _of_run(run: Run) -> dict[str, Door]:
 def _of_saved_model(path: Path) -> dict[str, Door]:
     # Not for Keras, which stays unused, but for its quiet way of importing TensorFlow.
     import_keras()
-    import tensorflow as tf
-
-    try:
-        loaded = tf.saved_model.load(str(path))
-    except Exception as error:  # a damaged SavedModel raises one of many
-        raise RequestError(f"{path} cannot be loaded: {_first_line(error)}") from None
+    loaded = load_saved_model(path)
     doors = {}
     for name, signature in loaded.signatures.items():
         wanted = signature.structured_input_signature[1]
@@ -147,10 +144,6 @@ def _spec(spec) -> Spec:
 
 def _small(example: Mapping[str, np.ndarray], specs: Mapping[str, Spec]) -> Arrays:
     return {k: np.asarray(v)[:1] if specs[k].batched else np.asarray(v) for k, v in example.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def describe(served: Served) -> dict[str, Any]:

@@ -181,6 +181,19 @@ def test_what_was_taken_is_answered_before_the_end(small_run, tmp_path):
     assert server.process.wait(30) == 0
 
 
+def test_a_saved_model_that_writes_files_is_not_served(tmp_path):
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.write = tf.function(
+        lambda x: tf.io.write_file(str(tmp_path / "written"), x) or x, input_signature=[tf.TensorSpec([], tf.string)]
+    )
+    tf.saved_model.save(module, str(tmp_path / "hostile"))
+    with pytest.raises(kzoo.RequestError, match="WriteFile"):
+        kzoo.serve(tmp_path / "hostile", port=0)
+    assert not (tmp_path / "written").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
