@@ -116,14 +116,15 @@ def soak(run: Path, minutes: float) -> dict:
     finally:
         end(process)
     fifth = max(1, len(memory) // 5)
-    return {
-        "requests": number,
-        "statuses": {name: dict(found) for name, found in statuses.items()},
-        "memory_mb": {
-            "first_fifth": round(statistics.mean(memory[:fifth])),
-            "last_fifth": round(statistics.mean(memory[-fifth:])),
-        },
+    rows = {
+        kind: {"requests": found.total(), "answers": ", ".join(f"{v} x {k}" for k, v in sorted(found.items()))}
+        for kind, found in statuses.items()
     }
+    grown = {
+        "memory_mb_first_fifth": round(statistics.mean(memory[:fifth])),
+        "memory_mb_last_fifth": round(statistics.mean(memory[-fifth:])),
+    }
+    return {**rows, "all": {"requests": number, **grown}}
 
 
 def requests(example: np.ndarray, model: str) -> list[tuple]:

@@ -15,7 +15,10 @@ TARGET = Path(__file__).resolve().parents[1] / "RESULTS.md"
 NOTES = {
     "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
 }
-TITLES = {"dqn_learning": "Learning to act, beside the peers"}
+TITLES = {
+    "dqn_learning": "Learning to act, beside the peers",
+    "serve_soak": "Serve, good and hostile requests",
+}
 
 
 def main() -> None:
