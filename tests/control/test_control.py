@@ -80,6 +80,14 @@ def test_a_killed_training_ends_where_the_whole_one_ends(whole, tmp_path):
     assert_same_end(kzoo.resume(tmp_path / "run"), whole)
 
 
+def test_a_damaged_memory_is_named(tmp_path):
+    kzoo.train(kzoo.load_recipe("dqn_mlp/cartpole", SMALL), out=tmp_path / "run", until=1)
+    (memory,) = (tmp_path / "run" / "checkpoints").glob("replay-*.npz")
+    memory.write_bytes(memory.read_bytes()[:-100])
+    with pytest.raises(kzoo.RequestError, match=r"replay-1\.npz cannot be read"):
+        kzoo.resume(tmp_path / "run")
+
+
 def test_the_command_line(whole, command, tmp_path):
     judged = command("evaluate", whole.path, "--episodes", 4, "--json")
     assert judged.code == 0 and json.loads(judged.out)["episodes"] == 4

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ class Training:
         try:
             with np.load(memory) as arrays:
                 self.replay.restore(arrays)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise RequestError(f"the replay memory {memory} cannot be read: {error}") from None
         for key in ("epoch", "steps", "updates", "seconds", "best", "best_epoch", "sums"):
             setattr(self, key, known[key])
