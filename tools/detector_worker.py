@@ -85,7 +85,8 @@ def small() -> dict:
         return loss
 
     def prepare():
-        images, boxes, labels = batches.training_batch(0)
+        # Of a later pass, for which scenes are drawn anew.
+        images, boxes, labels = batches.training_batch(batches.steps_per_pass)
         return images, encode(tf.constant(boxes), tf.constant(labels))
 
     ready = prepare()

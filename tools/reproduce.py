@@ -47,12 +47,20 @@ def main() -> None:
         record(given.recipe, results)
 
 
-def train(name: str, seed: int, out: Path, root: Path | None = None) -> tuple[Run, float]:
-    """Train one seed, or go on with it; returns the run and the wall time of the whole process in seconds."""
+def train(name: str, seed: int, out: Path, root: Path | None = None, changes: dict | None = None) -> tuple[Run, float]:
+    """Train one seed, or go on with it; returns the run and the wall time of the whole process in seconds.
+
+    Args:
+        name: A shipped recipe.
+        seed: Its ``train.seed``.
+        out: Where the run goes, below the recipe's name.
+        root: Its ``data.root``.
+        changes: Further settings by dotted key.
+    """
     folder = out / name / f"s{seed}"
     clock = folder.with_suffix(".seconds")
-    settings = {"train.seed": seed, **({"data.root": str(root)} if root else {})}
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    settings = {"train.seed": seed, **({"data.root": str(root)} if root else {}), **(changes or {})}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     command = [sys.executable, "-m", "kzoo", "train", name, *sets, "--out", str(folder)]
     if not (folder / "summary.json").is_file():
         began = time.perf_counter()

@@ -18,6 +18,7 @@ NOTES = {
 TITLES = {
     "dqn_learning": "Learning to act, beside the peers",
     "serve_soak": "Serve, good and hostile requests",
+    "transfer": "Detector from a classifier's weights, beside from scratch",
 }
 
 
