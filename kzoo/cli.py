@@ -389,6 +389,9 @@ def search(
     worker: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Train trials for the chief there, until it has no more.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="CLUSTER", help="Train on a Ray cluster: auto, local, or its HOST:PORT.")
+    ] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="Show the space and three samples; train nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -401,8 +404,8 @@ def search(
 
     parent = recipes.load(recipe, sets or ())
     if worker:
-        if dry or chief or retrain or resume is not None:
-            raise RequestError("--worker takes no --chief, --retrain, --resume or --dry-run; those are the chief's")
+        if dry or chief or ray or retrain or resume is not None:
+            raise RequestError("--worker takes no --chief, --ray, --retrain, --resume or --dry-run")
         trained = join(parent, worker, out=out, workers=workers)
         _print_json({"trained": trained}) if as_json else print(f"{trained} trials trained")
         return
@@ -410,7 +413,7 @@ def search(
         plan = dry_run(parent)
         print(json.dumps(plan, indent=1) if as_json else configs.dump(plan).rstrip())
         return
-    winner = look(parent, out=out, workers=workers, resume=resume, retrain=retrain, chief=chief)
+    winner = look(parent, out=out, workers=workers, resume=resume, retrain=retrain, chief=chief, ray=ray)
     if as_json:
         _print_json({"recipe": winner.name, **winner.values()})
     else:

@@ -24,6 +24,7 @@ def search(
     resume: bool | None = None,
     retrain: int = 0,
     chief: str | None = None,
+    ray: str | None = None,
 ) -> recipes.Recipe:
     """Look for a better recipe over the recipe's ``search.space``.
 
@@ -37,6 +38,8 @@ def search(
         retrain: Train the winner and the parent from scratch over this many seeds each, and compare their figures.
         chief: ``HOST:PORT`` to give the trials out at, to workers on other machines (see `join`), in place of training
             them here. Nothing protects the port: it belongs on a network whose machines are trusted.
+        ray: The Ray cluster to train the trials on: ``auto`` for the one that this machine belongs to, ``local`` for
+            one of this machine alone, or its HOST:PORT. `workers` is then the number of trials at once on the cluster.
 
     Returns:
         The winner, loaded from the recipe file that the folder now holds.
@@ -50,11 +53,13 @@ def search(
     from kzoo.search.shares import share_out
     from kzoo.search.study import Study, goal, work
 
+    if chief and ray:
+        raise RequestError("a search has a chief of its own on a Ray cluster; leave out one of the two")
     if chief and workers > 1:
         raise RequestError("a chief trains no trials itself; give its workers their number")
     listen = address.parse(chief) if chief else None
     recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
-    shares = share_out(workers)
+    shares = share_out(1 if ray else workers)
     if retrain < 0:
         raise RequestError(f"retrain is {retrain}: it takes a number of seeds, 0 for none")
     space.check(recipe)
@@ -64,7 +69,13 @@ def search(
     with journal.lock(folder):
         study = Study(folder, recipe)
         study.play_back()
-        if listen:
+        if ray:
+            from kzoo.search import cluster
+            from kzoo.search.chief import direct
+
+            with cluster.workers(recipe, workers, ray) as (listen, check):
+                direct(study, listen, check)
+        elif listen:
             from kzoo.search.chief import direct
 
             direct(study, listen)

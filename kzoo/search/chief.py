@@ -11,6 +11,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import grpc
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
@@ -166,12 +167,13 @@ class Chief:
         self.progress.end(proposal)
 
 
-def direct(study: Study, address: addresses.Address) -> None:
+def direct(study: Study, address: addresses.Address, check: Callable[[], None] | None = None) -> None:
     """Have a study's trials run by workers, until there were enough or the space is exhausted.
 
     Args:
         study: The study, played back.
         address: Host and port to listen at.
+        check: Called about twice a second while there is work; ends the search by raising.
 
     Raises:
         RequestError: Nothing can listen at the address.
@@ -187,6 +189,8 @@ def direct(study: Study, address: addresses.Address) -> None:
         console.say(f"waiting for workers: kzoo search {recipe} --worker {where}")
         while not chief.over:
             chief.look()
+            if check and not chief.over:
+                check()
             time.sleep(_LOOK)
         chief.look()
         # Workers that wait for a trial are told before the chief is gone.
