@@ -45,6 +45,7 @@ def test_more_workers_than_cores_are_refused():
 def test_without_ray(tmp_path):
     with pytest.raises(RequestError, match=r"pip install 'kzoo\[ray\]'"):
         kzoo.search(parent(), out=tmp_path / "s", ray="local")
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.slow

@@ -49,12 +49,14 @@ def search(
             chief cannot listen at its address.
         WorkError: The first trials all failed, no trial succeeded, or a re-training failed.
     """
-    from kzoo.search import page, result
+    from kzoo.search import cluster, page, result
     from kzoo.search.shares import share_out
     from kzoo.search.study import Study, goal, work
 
     if chief and ray:
         raise RequestError("a search has a chief of its own on a Ray cluster; leave out one of the two")
+    if ray:
+        cluster.check()
     if chief and workers > 1:
         raise RequestError("a chief trains no trials itself; give its workers their number")
     listen = address.parse(chief) if chief else None
@@ -70,7 +72,6 @@ def search(
         study = Study(folder, recipe)
         study.play_back()
         if ray:
-            from kzoo.search import cluster
             from kzoo.search.chief import direct
 
             with cluster.workers(recipe, workers, ray) as (listen, check):

@@ -5,6 +5,7 @@ their chief.
 """
 
 import contextlib
+import importlib.util
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -16,6 +17,16 @@ from kzoo.errors import KzooError, RequestError, WorkError
 from kzoo.search.address import Address, join
 
 _CORES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+def check() -> None:
+    """See that Ray is installed, without importing it.
+
+    Raises:
+        RequestError: It is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise RequestError("a search on a Ray cluster needs the package ray: pip install 'kzoo[ray]'")
 
 
 @contextlib.contextmanager
@@ -32,12 +43,10 @@ def workers(recipe: recipes.Recipe, number: int, cluster: str) -> Iterator[tuple
         Where their chief is to listen, and a function that raises once none of them is left.
 
     Raises:
-        RequestError: There is no Ray, no cluster, or there are more workers than cores.
+        RequestError: There is no cluster, or there are more workers than cores.
     """
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise RequestError("a search on a Ray cluster needs the package ray: pip install 'kzoo[ray]'") from None
+    import ray
+
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(cluster, log_to_driver=False, logging_level="ERROR")
