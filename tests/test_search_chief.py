@@ -306,3 +306,17 @@ def test_the_command_refuses_in_one_sentence(command, place, tmp_path):
     ):
         done = command("search", "cnn_classifier/digits", *arguments, cwd=tmp_path)
         assert done.code == 2 and told in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+def test_what_fails_in_the_chief_ends_the_search(place, tmp_path, trainer, swift, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    from kzoo.search.study import Study
+
+    monkeypatch.setattr(Study, "end", full)
+    searching = Background(kzoo.search, parent(), out=tmp_path / "chief", chief=place)
+    with pytest.raises(WorkError, match=f"the chief at {place} answers: .*No space left"):
+        join(parent(), place, out=tmp_path / "a")
+    with pytest.raises(OSError, match="No space left"):
+        searching.result()

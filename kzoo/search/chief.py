@@ -36,7 +36,7 @@ class Lease:
 
     proposal: Proposal
     worker: str = ""
-    heard: float = dataclasses.field(default_factory=time.monotonic)
+    since: float = dataclasses.field(default_factory=lambda: time.monotonic())
     curve: dict[int, float] = dataclasses.field(default_factory=dict)
 
 
@@ -48,6 +48,7 @@ class Chief:
         leases: Trials under way by their numbers.
         workers: When each worker was last heard of.
         over: Whether there is nothing more to do.
+        failure: What went wrong in answering a worker, if anything did.
     """
 
     def __init__(self, study: Study, progress: Progress, name: str):
@@ -55,8 +56,8 @@ class Chief:
         self.leases = {number: Lease(proposal) for number, proposal in study.pending.items()}
         study.pending.clear()
         self.workers: dict[str, float] = {}
-        self.over, self._losses, self._drawn = False, Counter(), 0
-        self._lock = threading.Lock()
+        self.over, self.failure = False, None
+        self._losses, self._drawn, self._lock = Counter(), 0, threading.Lock()
 
     def get_space(self):
         """Say which search this is."""
@@ -65,13 +66,12 @@ class Chief:
     def create_trial(self, worker: str) -> Trial:
         """Give a worker its trial; the same again when it asks again, as after a restart or a lost answer."""
         self._hear(worker)
-        with self._lock:
+        with self._alone():
             mine = next((lease for lease in self.leases.values() if lease.worker == worker), None)
             if mine is None and not self.study.hopeless and (proposal := self.study.next()):
                 mine = self.leases[proposal.number] = Lease(proposal, worker)
                 self.progress.begin(proposal)
             if mine is not None:
-                mine.heard = time.monotonic()
                 return wire.proposed(mine.proposal, worker)
             if self.leases:
                 return wire.bare(Status.IDLE)
@@ -86,12 +86,11 @@ class Chief:
         trial because it has ended or is another's (invalid).
         """
         number, worker = wire.parties(trial_id)
-        heard = self._hear(worker)
-        with self._lock:
+        self._hear(worker)
+        with self._alone():
             lease = self._lease(number, worker)
             if lease is None:
                 return wire.bare(Status.INVALID, trial_id)
-            lease.heard = heard
             if step == 1:
                 lease.curve.clear()
             if metrics:
@@ -104,18 +103,18 @@ class Chief:
 
     def end_trial(self, trial: Trial) -> None:
         """Take an outcome, the first one for its trial."""
-        number, worker = wire.parties(trial.trial_id)
+        (number, worker), outcome = wire.parties(trial.trial_id), wire.outcome_of(trial)
         self._hear(worker)
-        with self._lock:
+        with self._alone():
             if "status" not in self.study.trials.get(number, {"status": "unknown"}):
-                self._end(number, wire.outcome_of(trial), worker)
+                self._end(number, outcome, worker)
 
     def look(self) -> None:
         """Take their trials from workers that are lost, and bring what is shown up to date."""
         with self._lock:
             late = time.monotonic() - wire.LOST
             for number, lease in list(self.leases.items()):
-                if lease.heard < late:
+                if max(lease.since, self.workers.get(lease.worker, lease.since)) < late:
                     self._lose(number, lease)
             for worker in [w for w, heard in self.workers.items() if heard < late]:
                 del self.workers[worker]
@@ -130,12 +129,21 @@ class Chief:
             self.progress.workers = max(1, len(self.workers))
             self.progress.show()
 
-    def _hear(self, worker: str) -> float:
-        """Note that a worker lives, before it waits for the lock."""
+    @contextlib.contextmanager
+    def _alone(self):
+        """Keep other threads out; what goes wrong here is the search's failure, not the worker's."""
+        with self._lock:
+            try:
+                yield
+            except Exception as error:
+                self.failure = error
+                raise
+
+    def _hear(self, worker: str) -> None:
+        """Note that a worker lives, before it waits for others."""
         if worker not in self.workers and not self.over:
             console.say(f"worker {worker} has joined")
         self.workers[worker] = time.monotonic()
-        return self.workers[worker]
 
     def _lease(self, number: int, worker: str) -> Lease | None:
         """The lease by which a worker has a trial.
@@ -189,6 +197,8 @@ def direct(study: Study, address: addresses.Address, check: Callable[[], None] |
         console.say(f"waiting for workers: kzoo search {recipe} --worker {where}")
         while not chief.over:
             chief.look()
+            if chief.failure:
+                raise chief.failure
             if check and not chief.over:
                 check()
             time.sleep(_LOOK)
