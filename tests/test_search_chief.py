@@ -1,5 +1,6 @@
 """Chief and workers: trials that travel, processes that are lost, and two sides that do not fit together."""
 
+import concurrent.futures
 import shutil
 import socket
 import threading
@@ -155,7 +156,7 @@ def answer(study_folder: Path, recipe):
     journals.open_folder(recipe, goal(recipe), study_folder, None)
     study = Study(study_folder, recipe)
     study.play_back()
-    return Chief(study, Progress(study, 1), "name")
+    return Chief(study, Progress(study, 1), "c0ffee")
 
 
 def test_leases(tmp_path, swift, monkeypatch):
@@ -231,7 +232,7 @@ def test_both_sides_must_fit(place, tmp_path, trainer, swift, monkeypatch):
     again.result()
 
 
-def test_a_foreign_chief_is_refused(place, tmp_path, swift):
+def test_a_foreign_chief_is_refused(place, tmp_path, swift, monkeypatch):
     import grpc
     import keras_tuner
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
@@ -239,14 +240,16 @@ def test_a_foreign_chief_is_refused(place, tmp_path, swift):
     from kzoo.search import wire
 
     oracle = keras_tuner.oracles.RandomSearchOracle(objective=keras_tuner.Objective("val_accuracy", "max"))
-    import concurrent.futures
-
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
     wire.stubs.add_OracleServicer_to_server(OracleServicer(oracle), server)
     server.add_insecure_port(place)
     server.start()
     with pytest.raises(RequestError, match=f"what answers at {place} is no chief of kzoo"):
         join(parent(), place, out=tmp_path / "a")
+    # Nor is one that would have a worker write elsewhere.
+    monkeypatch.setattr(oracle, "get_space", lambda: wire.space_of("/../../../tmp/elsewhere", parent()))
+    with pytest.raises(RequestError, match="no chief of kzoo"):
+        join(parent(), place)
     server.stop(None)
 
 

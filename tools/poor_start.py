@@ -10,7 +10,6 @@ trained for as long as it takes. Run it on a machine that does nothing else: the
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from measurements import load, save
@@ -119,13 +118,11 @@ def row(folder: Path, recipe: kzoo.Recipe) -> dict:
     found = {name: state["retrained"][name] for name in ("parent", "winner")}
     metric = found["winner"]["metric"]
     known = next((r for r in recipe.results if r["metric"] == metric), None)
-    if known is None:
-        sys.exit(f"the zoo's recipe has no {metric} on record, only {[r['metric'] for r in recipe.results]}")
     cells = {
         "metric": metric,
         "spoilt": shown(found["parent"]),
         "found": shown(found["winner"]),
-        "zoo's_own": shown(known),
+        "zoo's_own": shown(known) if known else "not on record",
         "trials": state["trials"],
         "hours": state["hours"],
     }

@@ -9,6 +9,7 @@ that the worker has, with values from its space.
 import dataclasses
 import hashlib
 import json
+import re
 from typing import Any
 
 import grpc
@@ -74,7 +75,8 @@ def search_of(space: keras_tuner.HyperParameters, recipe: recipes.Recipe, addres
         RequestError: The chief is none of kzoo's, or searches for another recipe.
     """
     values = space.values
-    if _SEARCH not in values:
+    # The name becomes part of a folder's.
+    if not re.fullmatch("[0-9a-f]+", str(values.get(_SEARCH, ""))):
         raise RequestError(f"what answers at {address} is no chief of kzoo")
     if told := difference(values, identity(recipe)):
         raise RequestError(f"{address}: {told}")
@@ -103,6 +105,8 @@ def ended(trial_id: str, outcome: Outcome) -> Trial:
 def outcome_of(trial: Trial) -> Outcome:
     """A worker's outcome."""
     known = json.loads(trial.hyperparameters.values[_OUTCOME])
+    if known["status"] not in ("completed", "pruned", "failed"):
+        raise ValueError(f"{known['status']!r} is no status of a trial")
     return Outcome(**{**known, "curve": tuple(known["curve"])})
 
 
