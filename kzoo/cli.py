@@ -383,6 +383,15 @@ def search(
     ] = None,
     retrain: Annotated[int, typer.Option(min=0, help="Train winner and parent anew over this many seeds.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Trials at once; they divide the cores and GPUs.")] = 1,
+    chief: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Give the trials out here, to workers on other machines.")
+    ] = None,
+    worker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Train trials for the chief there, until it has no more.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="CLUSTER", help="Train on a Ray cluster: auto, local, or its HOST:PORT.")
+    ] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="Show the space and three samples; train nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -390,15 +399,21 @@ def search(
 ) -> None:
     """Search a better recipe over the recipe's search space."""
     from kzoo import recipe as recipes
-    from kzoo.search import dry_run
+    from kzoo.search import dry_run, join
     from kzoo.search import search as look
 
     parent = recipes.load(recipe, sets or ())
+    if worker:
+        if dry or chief or ray or retrain or resume is not None:
+            raise RequestError("--worker takes no --chief, --ray, --retrain, --resume or --dry-run")
+        trained = join(parent, worker, out=out, workers=workers)
+        _print_json({"trained": trained}) if as_json else print(f"{trained} trials trained")
+        return
     if dry:
         plan = dry_run(parent)
         print(json.dumps(plan, indent=1) if as_json else configs.dump(plan).rstrip())
         return
-    winner = look(parent, out=out, workers=workers, resume=resume, retrain=retrain)
+    winner = look(parent, out=out, workers=workers, resume=resume, retrain=retrain, chief=chief, ray=ray)
     if as_json:
         _print_json({"recipe": winner.name, **winner.values()})
     else:

@@ -88,3 +88,19 @@ def image_folder(tmp_path) -> Path:
             pixels = rng.integers(low, low + 128, (12, 10, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number:02d}.png")
     return tmp_path / "images"
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """Stands for the trainings of a search; see `tests.searching.Trainer`."""
+    from kzoo import process
+    from kzoo.search import page
+    from tests.searching import Trainer
+
+    trainer = Trainer()
+    monkeypatch.setattr(process, "_run", trainer)
+    # Nothing here pulls the plug, and a flush of a busy disk takes longer than all the rest.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    # Drawing takes longer than a search without networks; the page has a test of its own.
+    monkeypatch.setattr(page, "write", lambda folder: None)
+    return trainer

@@ -13,7 +13,7 @@ from typing import Any
 
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
-from kzoo.search import journal, space
+from kzoo.search import address, journal, space
 
 
 def search(
@@ -23,6 +23,8 @@ def search(
     workers: int = 1,
     resume: bool | None = None,
     retrain: int = 0,
+    chief: str | None = None,
+    ray: str | None = None,
 ) -> recipes.Recipe:
     """Look for a better recipe over the recipe's ``search.space``.
 
@@ -34,33 +36,90 @@ def search(
         resume: Whether there must be a search to go on with, by default the newest of this recipe; False where there
             may be none; None where `out` may hold one.
         retrain: Train the winner and the parent from scratch over this many seeds each, and compare their figures.
+        chief: ``HOST:PORT`` to give the trials out at, to workers on other machines (see `join`), in place of training
+            them here. Nothing protects the port: it belongs on a network whose machines are trusted.
+        ray: The Ray cluster to train the trials on: ``auto`` for the one that this machine belongs to, ``local`` for
+            one of this machine alone, or its HOST:PORT. `workers` is then the number of trials at once on the cluster.
 
     Returns:
         The winner, loaded from the recipe file that the folder now holds.
 
     Raises:
-        RequestError: The recipe has no usable search space, `out` is taken, or there are more workers than cores.
+        RequestError: The recipe has no usable search space, `out` is taken, there are more workers than cores, or the
+            chief cannot listen at its address.
         WorkError: The first trials all failed, no trial succeeded, or a re-training failed.
     """
-    from kzoo.search import page, result
+    from kzoo.search import cluster, page, result
     from kzoo.search.shares import share_out
     from kzoo.search.study import Study, goal, work
 
+    if chief and ray:
+        raise RequestError("a search has a chief of its own on a Ray cluster; leave out one of the two")
+    if ray:
+        cluster.check()
+    if chief and workers > 1:
+        raise RequestError("a chief trains no trials itself; give its workers their number")
+    listen = address.parse(chief) if chief else None
     recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
-    shares = share_out(workers)
+    shares = share_out(1 if ray else workers)
     if retrain < 0:
         raise RequestError(f"retrain is {retrain}: it takes a number of seeds, 0 for none")
     space.check(recipe)
+    if listen:
+        address.check_free(listen)
     folder = journal.open_folder(recipe, goal(recipe), Path(out) if out else None, resume)
     with journal.lock(folder):
         study = Study(folder, recipe)
         study.play_back()
-        work(study, shares)
+        if ray:
+            from kzoo.search.chief import direct
+
+            with cluster.workers(recipe, workers, ray) as (listen, check):
+                direct(study, listen, check)
+        elif listen:
+            from kzoo.search.chief import direct
+
+            direct(study, listen)
+        else:
+            work(study, shares)
         path = result.write_winner(study)
         if retrain:
             result.retrain(study, retrain, shares)
         page.write(folder)
     return recipes.load(path)
+
+
+def join(recipe: recipes.Recipe | str | Path, chief: str, *, out: str | Path | None = None, workers: int = 1) -> int:
+    """Train trials for a search that a chief on another machine directs, until it has no more.
+
+    Args:
+        recipe: The chief's recipe, which this machine must have too.
+        chief: ``HOST:PORT`` of the chief.
+        out: Folder for the trials; default ``searches/<model>/<recipe>/worker-<search>-<number>``. A worker that is
+            started again there goes on with the trials that it had.
+        workers: Trials at once on this machine; its cores and GPUs are divided among them.
+
+    Returns:
+        Number of trials that were trained.
+
+    Raises:
+        RequestError: No chief answers, it has another recipe, search space or version of kzoo, or `out` is taken.
+        WorkError: The chief has not answered for ten minutes.
+    """
+    from kzoo.search.shares import share_out
+    from kzoo.search.study import goal
+
+    address.parse(chief)
+    recipe = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    space.check(recipe)
+    shares, aim = share_out(workers), goal(recipe)
+    from kzoo.search.worker import Link, Worker, workplace
+
+    search = Link(recipe, chief).search()
+    with workplace(recipe, search, Path(out) if out else None) as folder:
+        worker = Worker(recipe, aim, chief, folder)
+        worker.work(shares)
+    return worker.trained
 
 
 def dry_run(recipe: recipes.Recipe | str | Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import fcntl
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None,
     Raises:
         RequestError: The folder is taken, cannot be made, or there is no search to go on with.
     """
-    request = _request(recipe)
-    folder = out or (_newest(recipe, request) if resume else _new(recipe))
+    asked = request(recipe)
+    folder = out or (_newest(recipe, asked) if resume else _new(recipe))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,12 +46,13 @@ def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None,
         # A kill before the first file was whole leaves only hidden ones.
         if any(not p.name.startswith(".") for p in folder.iterdir()):
             raise RequestError(f"{folder} is not empty and holds no search; name another --out")
-        known = {"objective": goal[0], "direction": goal[1], "created": now(), "environment": environment()}
-        write_json(folder / "search.json", {**request, **known})
+        known = {"id": secrets.token_hex(4), "objective": goal[0], "direction": goal[1]}
+        known |= {"created": now(), "environment": environment()}
+        write_json(folder / "search.json", {**asked, **known})
         console.say(f"{recipe.search.tuner} search over {', '.join(recipe.search.space)}: {folder}")
     elif resume is False:
         raise RequestError(f"{folder} holds a search already; name another --out")
-    elif not _same(found, request):
+    elif not _same(found, asked):
         raise RequestError(f"{folder} holds a search of another recipe or space; name another --out")
     return folder
 
@@ -92,7 +94,7 @@ class Journal:
         self.events.clear()
 
 
-def _request(recipe: recipes.Recipe) -> dict:
+def request(recipe: recipes.Recipe) -> dict:
     """What makes a search the same: the budget may change, so that a finished one can be given more."""
     settings = recipe.search.model_dump(mode="json", exclude=_BUDGET, exclude_defaults=True)
     return {"parent": recipe.name, "digest": recipe.digest(), "search": settings}
@@ -104,18 +106,19 @@ def _same(found: dict, request: dict) -> bool:
 
 def _new(recipe: recipes.Recipe) -> Path:
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    base, number = _base(recipe), 1
-    while (base / (stem if number == 1 else f"{stem}-{number}")).exists():
+    number = 1
+    while (path := base(recipe) / (stem if number == 1 else f"{stem}-{number}")).exists():
         number += 1
-    return base / (stem if number == 1 else f"{stem}-{number}")
+    return path
 
 
 def _newest(recipe: recipes.Recipe, request: dict) -> Path:
-    for path in sorted(_base(recipe).glob("*/search.json"), key=lambda p: p.parent.name, reverse=True):
+    for path in sorted(base(recipe).glob("*/search.json"), key=lambda p: p.parent.name, reverse=True):
         if _same(read_json(path, {}), request):
             return path.parent
-    raise RequestError(f"{_base(recipe)} holds no search of this recipe and space to go on with; name its --out")
+    raise RequestError(f"{base(recipe)} holds no search of this recipe and space to go on with; name its --out")
 
 
-def _base(recipe: recipes.Recipe) -> Path:
+def base(recipe: recipes.Recipe) -> Path:
+    """Where searches of a recipe are by default."""
     return Path("searches") / recipe.model / short_name(recipe)

@@ -105,10 +105,10 @@ class Study:
             self._note(event="start", trial=proposal.number, values=proposal.values, raw=proposal.raw)
         return proposal
 
-    def end(self, number: int, outcome: Outcome) -> None:
-        """Journal how a trial ended, and let the engine learn from it."""
-        facts = dataclasses.asdict(outcome)
-        self._note(event="end", trial=number, **{**facts, "curve": [float(f"{v:.6g}") for v in outcome.curve]})
+    def end(self, number: int, outcome: Outcome, where: str = "") -> None:
+        """Journal how a trial ended, and let the engine learn from it; `where` is a worker's host and folder."""
+        facts = {**dataclasses.asdict(outcome), "curve": [float(f"{v:.6g}") for v in outcome.curve]}
+        self._note(event="end", trial=number, **facts, **({"where": where} if where else {}))
         with self._engine_lock:
             self.engine.tell(number, outcome)
 
@@ -125,8 +125,8 @@ class Study:
         """
         if self.best is None:
             last = next((t for t in reversed(self.trials.values()) if "reason" in t), {"reason": "none could start"})
-            where = self.folder / "trials"
-            raise WorkError(f"no trial succeeded; the last: {last['reason']} (logs: {where}/*/log.txt)")
+            where = last.get("where", self.folder)
+            raise WorkError(f"no trial succeeded; the last: {last['reason']} (logs: {where}/trials/*/log.txt)")
 
     def _note(self, **event) -> None:
         self.journal.note({**event, "clock": round(self.hours * 3600, 1)})
