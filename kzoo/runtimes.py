@@ -111,10 +111,10 @@ def _open_keras(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
 
 
 def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
-    """The network of a file that holds weights alone, rebuilt by the zoo."""
-    import kzoo
+    """The network of a file that holds weights alone, or layers of the zoo, rebuilt by the zoo."""
+    from kzoo import served
 
-    model = kzoo.load(artefact)
+    model, _ = served.open_artefact(artefact)
     import keras
 
     return {NETWORK: lambda inputs: call_network(model, inputs)}, ("kzoo", "keras", keras.backend.backend())
@@ -134,36 +134,57 @@ def _open_litert(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     return doors, ("ai_edge_litert",)
 
 
+class Door:
+    """A function of arrays by name.
+
+    Attributes:
+        inputs: Shape of each array that it takes, by name; None where any size fits.
+    """
+
+    def __init__(self, call: Callable[[Mapping], Arrays], inputs: Mapping[str, tuple]):
+        self._call, self.inputs = call, inputs
+
+    def __call__(self, inputs: Mapping) -> Arrays:
+        """Outputs by name."""
+        return self._call(inputs)
+
+
 def open_onnx(artefact: str | os.PathLike, metadata: bool = False):
     """Doors of ONNX files as functions of arrays by name; with `metadata` the main file's metadata too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
+    sessions = {
+        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for door, path in onnx_files(artefact).items()
+    }
+    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
+    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+
+
+def onnx_files(artefact: str | os.PathLike) -> dict[str, str]:
+    """Path of each door: the file itself and those called ``<its stem>-<door>.onnx`` beside it."""
     stem, suffix = os.path.splitext(artefact)
     folder, start = os.path.split(stem)
     files = {NETWORK: os.fspath(artefact)}
     for name in sorted(os.listdir(folder or ".")):
         if name.startswith(f"{start}-") and name.endswith(suffix):
             files[name[len(start) + 1 : -len(suffix)]] = os.path.join(folder, name)
-    sessions = {
-        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for door, path in files.items()
-    }
-    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
-    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+    return files
 
 
-def _onnx_door(session, network: bool) -> Callable:
-    taken, given = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+def _onnx_door(session, network: bool) -> Door:
+    given = [o.name for o in session.get_outputs()]
+    taken = {i.name: tuple(n if isinstance(n, int) else None for n in i.shape) for i in session.get_inputs()}
 
-    def door(inputs):
+    def call(inputs):
         # What does not decide an output is no input of the graph.
         return _renamed(
             dict(zip(given, session.run(None, {k: inputs[k] for k in taken}), strict=True)), inputs, network
         )
 
-    return door
+    return Door(call, taken)
 
 
 def open_litert(artefact: str | os.PathLike, metadata: bool = False):
@@ -177,9 +198,12 @@ def open_litert(artefact: str | os.PathLike, metadata: bool = False):
     return (doors, _litert_metadata(artefact)) if metadata else doors
 
 
-def _litert_door(runner, network: bool) -> Callable:
-    taken = list(runner.get_input_details())
-    return lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network)
+def _litert_door(runner, network: bool) -> Door:
+    taken = {
+        name: tuple(int(n) if n >= 0 else None for n in details["shape_signature"])
+        for name, details in runner.get_input_details().items()
+    }
+    return Door(lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network), taken)
 
 
 def _litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:

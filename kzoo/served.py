@@ -101,6 +101,13 @@ def is_artefact(path: str | Path) -> bool:
     return path.suffix in (*_RUNTIMES, *_OWN) or (path / "saved_model.pb").is_file()
 
 
+def versions(folder: Path) -> list[int]:
+    """Versions of a model in its folder of a model server, lowest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
 def open_artefact(path: str | Path):
     """An artefact's network, and its card (``model.json``).
 
@@ -168,11 +175,12 @@ def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
-    check, open_file = {
-        ".onnx": (vetting.check_onnx, runtimes.open_onnx),
-        ".tflite": (vetting.check_litert, runtimes.open_litert),
-    }[path.suffix]
-    check(path)
+    if path.suffix == ".onnx":
+        for door, file in runtimes.onnx_files(path).items():
+            vetting.check_onnx(Path(file), None if door == runtimes.NETWORK else path)
+    else:
+        vetting.check_litert(path)
+    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
     try:
         return open_file(path, metadata=True)
     except Exception as error:  # the runtimes have a dozen kinds

@@ -3,7 +3,8 @@
 TensorFlow runs what a SavedModel brings: resource initialisers while loading it, and operations that write files or
 call Python. So its operations are compared with a list of what networks are made of, before it is loaded; what is not
 on the list is refused, whatever it is. ONNX Runtime and LiteRT run no code that a file brings, but ONNX may name other
-files as its weights, and all formats may declare tensors of any size.
+files as its weights, and all formats may declare tensors of any size. The zoo's own ONNX files name one other file: a
+door's weights lie in the network's file beside it.
 """
 
 import math
@@ -86,8 +87,12 @@ def check_saved_model(folder: Path) -> None:
                 _check_size(folder, thing.variable.name, thing.variable.shape, thing.variable.dtype)
 
 
-def check_onnx(path: Path) -> None:
+def check_onnx(path: Path, main: Path | None = None) -> None:
     """Refuse an ONNX file that names other files, has operators of others' making or declares tensors beyond measure.
+
+    Args:
+        path: The file.
+        main: The one file, in the same folder, that may hold some of its tensors.
 
     Raises:
         RequestError: It does, or is damaged.
@@ -105,7 +110,8 @@ def check_onnx(path: Path) -> None:
     constants: dict[str, int] = {}
     for tensor in _onnx_tensors(model.graph):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise RequestError(f"{path} keeps {tensor.name} outside itself")
+            _check_external(path, tensor, main)
+            continue
         if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= 16:
             constants[tensor.name] = math.prod(int(n) for n in onnx.numpy_helper.to_array(tensor).ravel())
     for node in _onnx_nodes(model.graph):
@@ -214,6 +220,21 @@ def _called(node) -> Iterator[str]:
 
 
 # --- ONNX ---------------------------------------------------------------------------------------------------------
+
+
+def _check_external(path: Path, tensor, main: Path | None) -> None:
+    """A tensor's bytes may lie in the main file and nowhere else, as many as its shape has."""
+    from onnx import helper
+
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    if main is None or said.get("location") != main.name:
+        raise RequestError(f"{path} keeps {tensor.name} outside itself")
+    wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    numbers = [said.get(key, "") for key in ("offset", "length")]
+    if not all(n.isdecimal() for n in numbers) or int(numbers[1]) != wanted:
+        raise RequestError(f"{path} does not say where in {main.name} it keeps {tensor.name}")
+    if sum(map(int, numbers)) > main.stat().st_size:
+        raise RequestError(f"{path} keeps {tensor.name} behind the end of {main.name}")
 
 
 def _onnx_nodes(graph) -> Iterator:

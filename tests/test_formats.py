@@ -267,4 +267,4 @@ def test_tolerances_follow_the_precision():
 
 def test_nothing_to_compare_with_is_no_agreement():
     assert not compare({}, {})["ok"]
-    assert Written().doors == []
+    assert Written("keras").doors == []

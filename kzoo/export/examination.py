@@ -42,16 +42,16 @@ def _examine_format(folder: Path, name: str, expected: runtimes.Calls, known: Wr
     kind = FORMATS[name]
     own = {f: identify(folder / f) for f in files(folder) if kind.owns(f)}
     figures = {"files": own, "bytes": sum(f["bytes"] for f in own.values()), "runtime": {}, "signatures": {}}
-    figures["refused"] = known.refused
+    figures |= {"opened_in": known.runtime, "refused": known.refused}
     if kind.precision != "float32":
         figures |= {"precision": kind.precision, "test": known.test}
     failure = known.failure
     if failure is None and not known.doors:
         failure = "was never verified"
-    if failure is None and kind.runtime == "tensorflow":
+    if failure is None and known.runtime == "tensorflow":
         failure = _vetted(folder / kind.artefact)
     if failure is None:
-        answers, document, failure = _run_fresh(kind.runtime, folder / kind.artefact, folder / "inputs.npz")
+        answers, document, failure = _run_fresh(known.runtime, folder / kind.artefact, folder / "inputs.npz")
     if failure is not None:
         return {**figures, "ok": False, "error": failure}
     for door in known.doors:

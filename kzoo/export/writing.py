@@ -30,10 +30,12 @@ class Written:
     Attributes:
         doors: The doors that it holds.
         refused: The reason by door that it cannot hold.
+        runtime: What it is verified in.
         failure: Why there is no artefact, or None.
         test: Its figure on the test part; see `kzoo.export.report.ExportReport`.
     """
 
+    runtime: str
     doors: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
@@ -114,8 +116,8 @@ def _save(subject: Subject, name: str, folder: Path) -> Written:
     except OSError:
         raise
     except Exception as error:  # a network that a format cannot hold is refused in that format's own way
-        return Written(failure=f"cannot be written: {_first_line(error)}")
-    return Written([d for d in kind.wanted(subject) if d not in refused], refused)
+        return Written(kind.runtime, failure=f"cannot be written: {_first_line(error)}")
+    return Written(kind.opened_in(subject), [d for d in kind.wanted(subject) if d not in refused], refused)
 
 
 def _record(model, network_inputs, signatures: dict) -> tuple[runtimes.Calls, runtimes.Calls]:
