@@ -14,7 +14,7 @@ from kzoo.export import judging
 from kzoo.export.folders import files, identify
 from kzoo.export.formats import FORMATS
 from kzoo.export.report import REPORT, ExportReport, line
-from kzoo.export.writing import Written
+from kzoo.export.writing import Written, timed
 from kzoo.run import environment, now
 
 TIMEOUT = 1800  # seconds for one artefact, after which its process counts as hung
@@ -31,7 +31,9 @@ def examine(folder: Path, run: dict, written: dict[str, Written]) -> ExportRepor
     expected, _ = runtimes.read_calls(folder / "expected.npz")
     figures = {}
     for name, known in written.items():
-        figures[name] = _examine_format(folder, name, expected, known)
+        with timed() as seconds:
+            figures[name] = _examine_format(folder, name, expected, known)
+        figures[name]["seconds"] = {**known.seconds, "verify": seconds()}
         console.say(line(name, figures[name]))
     names = {f for values in figures.values() for f in values["files"]}
     others = {f: identify(folder / f) for f in files(folder) if f not in names and f != REPORT}

@@ -4,8 +4,9 @@ import contextlib
 import io
 import logging
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Written:
         refused: The reason by door that it cannot hold.
         runtime: What it is verified in.
         failure: Why there is no artefact, or None.
+        seconds: What writing it took, and ``judge``, what its figure on the test part took.
         test: Its figure on the test part; see `kzoo.export.report.ExportReport`.
     """
 
@@ -39,6 +41,7 @@ class Written:
     doors: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
     test: dict[str, Any] | None = None
 
 
@@ -82,10 +85,16 @@ def write(
             return given if isinstance(given, dict) else {model.inputs[0].name: given}
 
         subject = Subject(model, card, signatures, numeric, Path(scratch), calibrate)
-        written = {name: _save(subject, name, folder) for name in formats}
+        written = {}
+        for name in formats:
+            with timed() as seconds:
+                written[name] = _save(subject, name, folder)
+            written[name].seconds["write"] = seconds()
         for name in formats:
             if FORMATS[name].precision != "float32" and written[name].failure is None:
-                judge.judge(model, card, folder / FORMATS[name].artefact, written[name])
+                with timed() as seconds:
+                    judge.judge(model, card, folder / FORMATS[name].artefact, written[name])
+                written[name].seconds["judge"] = seconds()
     write_json(folder / "model.json", card)
     if card.get("labels"):
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in card["labels"]))
@@ -158,6 +167,15 @@ def _batches(example: dict[str, np.ndarray], batched: set[str]) -> dict[int, run
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[Callable[[], float]]:
+    """Give a function that tells the block's seconds by the clock, as soon as it has ended."""
+    started = time.perf_counter()
+    ended: list[float] = []
+    yield lambda: round(ended[0] - started, 2)
+    ended.append(time.perf_counter())
 
 
 @contextlib.contextmanager
