@@ -33,7 +33,7 @@ def examine(folder: Path, run: dict, written: dict[str, Written]) -> ExportRepor
     for name, known in written.items():
         with timed() as seconds:
             figures[name] = _examine_format(folder, name, expected, known)
-        figures[name]["seconds"] = {**known.seconds, "verify": seconds()}
+        figures[name]["cpu_seconds"] = {**known.cpu_seconds, "verify": seconds()}
         console.say(line(name, figures[name]))
     names = {f for values in figures.values() for f in values["files"]}
     others = {f: identify(folder / f) for f in files(folder) if f not in names and f != REPORT}

@@ -30,10 +30,10 @@ class ExportReport:
         folder: Where the artefacts are.
         formats: For each format its ``files`` (``bytes`` and ``sha256`` by relative path), ``bytes`` in all,
             ``opened_in`` (a key of `kzoo.runtimes.RUNTIMES`), ``runtime`` (versions), ``signatures`` (figures by door),
-            ``refused`` (the reason by door that the format cannot hold), ``seconds`` (what ``write``, ``judge`` and
-            ``verify`` took), ``ok``, and ``error``, which is None where the artefact could be run. Formats that are not
-            float32 also have ``precision`` and ``test``: the ``figure`` that judges the task, on which ``split``, the
-            artefact's ``value``, the float network's, ``float``, and how much worse is ``allowed``.
+            ``refused`` (the reason by door that the format cannot hold), ``cpu_seconds`` (what ``write``, ``judge``
+            and ``verify`` took), ``ok``, and ``error``, which is None where the artefact could be run. Formats that are
+            not float32 also have ``precision`` and ``test``: the ``figure`` that judges the task, on which ``split``,
+            the artefact's ``value``, the float network's, ``float``, and how much worse is ``allowed``.
         files: ``bytes`` and ``sha256`` of the files beside the artefacts.
         run: ``model``, ``recipe``, and the ``sha256`` of the checkpoint.
         date: When the artefacts were compared.

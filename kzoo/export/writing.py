@@ -3,8 +3,8 @@
 import contextlib
 import io
 import logging
+import os
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Written:
         refused: The reason by door that it cannot hold.
         runtime: What it is verified in.
         failure: Why there is no artefact, or None.
-        seconds: What writing it took, and ``judge``, what its figure on the test part took.
+        cpu_seconds: What ``write`` took, and ``judge``, its figure on the test part.
         test: Its figure on the test part; see `kzoo.export.report.ExportReport`.
     """
 
@@ -41,7 +41,7 @@ class Written:
     doors: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
     test: dict[str, Any] | None = None
 
 
@@ -89,12 +89,12 @@ def write(
         for name in formats:
             with timed() as seconds:
                 written[name] = _save(subject, name, folder)
-            written[name].seconds["write"] = seconds()
+            written[name].cpu_seconds["write"] = seconds()
         for name in formats:
             if FORMATS[name].precision != "float32" and written[name].failure is None:
                 with timed() as seconds:
                     judge.judge(model, card, folder / FORMATS[name].artefact, written[name])
-                written[name].seconds["judge"] = seconds()
+                written[name].cpu_seconds["judge"] = seconds()
     write_json(folder / "model.json", card)
     if card.get("labels"):
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in card["labels"]))
@@ -171,11 +171,14 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def timed() -> Iterator[Callable[[], float]]:
-    """Give a function that tells the block's seconds by the clock, as soon as it has ended."""
-    started = time.perf_counter()
+    """Give a function that tells, once the block has ended, the CPU seconds that it and the processes it ran took.
+
+    Unlike those by the clock they do not grow where other work shares the machine.
+    """
+    started = sum(os.times()[:4])
     ended: list[float] = []
     yield lambda: round(ended[0] - started, 2)
-    ended.append(time.perf_counter())
+    ended.append(sum(os.times()[:4]))
 
 
 @contextlib.contextmanager
