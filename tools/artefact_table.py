@@ -28,6 +28,7 @@ DTYPES = ["float32", "mixed_bfloat16", "mixed_float16"]
 PLAIN = [name for name, kind in FORMATS.items() if kind.precision == "float32"]
 # A recipe whose network is small, where a model has several that differ.
 PREFERRED = {
+    "cnn_classifier": "cnn_classifier/digits",
     "dqn_mlp": "dqn_mlp/cartpole",
     "dqn_nature_cnn": "dqn_nature_cnn/pong",
     "lstm_textgen": "lstm_textgen/pydoc",
