@@ -11,7 +11,7 @@ import kzoo
 from kzoo import runtimes, served
 from kzoo.comparison import compare
 from kzoo.export import FORMATS, judging
-from kzoo.export.formats import NETWORK, Subject, onnx
+from kzoo.export.formats import NETWORK, Subject, onnx, onnx_weights
 from kzoo.export.writing import Written
 from kzoo.recipe import ExportFormat
 
@@ -129,6 +129,64 @@ def test_a_missing_package_is_named_before_any_work(small_run, tmp_path, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "tf2onnx" else find(name, *a))
     with pytest.raises(kzoo.RequestError, match=r"onnx needs tf2onnx.*pip install 'kzoo\[onnx\]'"):
         kzoo.export(small_run, out=tmp_path / "export", formats="onnx")
+
+
+# --- weights of ONNX's doors, written once ---------------------------------------------------------------------
+
+
+def test_doors_of_onnx_take_their_weights_from_the_network(exported):
+    import onnx
+
+    main = exported.folder / "model.onnx"
+    content, whole = main.read_bytes(), onnx.load(main, load_external_data=False)
+    onnx.checker.check_model(whole)
+    large = [t for t in whole.graph.initializer if len(t.raw_data) >= onnx_weights.SMALLEST]
+    assert len(large) >= 2 and all(t.data_location == onnx.TensorProto.DEFAULT for t in whole.graph.initializer)
+    beside = onnx.load(exported.folder / "model-serve_pixels.onnx", load_external_data=False)
+    shared = [t for t in beside.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    assert len(shared) == len(large)
+    for tensor in shared:
+        said = {entry.key: entry.value for entry in tensor.external_data}
+        offset, length = int(said["offset"]), int(said["length"])
+        assert said["location"] == "model.onnx" and offset % onnx_weights.ALIGNMENT == 0
+        assert content[offset : offset + length] in {t.raw_data for t in large}
+
+
+def test_the_network_of_onnx_opens_alone(exported, images, tmp_path):
+    alone = tmp_path / "model.onnx"
+    alone.write_bytes((exported.folder / "model.onnx").read_bytes())
+    assert kzoo.predict(alone, images) == kzoo.predict(exported.folder / "model.onnx", images)
+
+
+def test_weights_in_the_bodies_of_loops_are_shared_too(tmp_path):
+    model, card = language_model(*RECURRENT[:1], num_layers=1, units=32, embedding=16)
+    raw = {"tokens": np.random.default_rng(0).integers(1, 12, (3, 9)).astype(np.int32)}
+    _, subject = subject_of(model, card, raw, tmp_path)
+    saved(subject, "onnx", tmp_path)
+    size = {p.name: p.stat().st_size for p in tmp_path.glob("*.onnx")}
+    weights = 4 * model.count_params()
+    assert weights < size["model.onnx"] and size["model-step.onnx"] < weights / 2, size
+    assert size["model-write.onnx"] < weights, size
+
+
+@pytest.mark.parametrize("sizes", [(2000,), (1024, 1500, 3), (5000,) * 40, (200_000, 1100)])
+def test_tensors_lie_at_round_places(sizes, tmp_path):
+    """Whatever the lengths of names and numbers before them."""
+    import onnx
+
+    rng = np.random.default_rng(0)
+    arrays = {f"{'w' * (n % 7)}{n}": rng.integers(0, 256, size, np.uint8) for n, size in enumerate(sizes)}
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    graph = onnx.helper.make_graph([], "g", [], [], tensors)
+    places = onnx_weights.write_main(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    content = (tmp_path / "m.onnx").read_bytes()
+    assert len(places) == sum(size >= onnx_weights.SMALLEST for size in sizes)
+    for place in places.values():
+        assert place.offset % onnx_weights.ALIGNMENT == 0
+        found = np.frombuffer(content[place.offset : place.offset + place.length], np.uint8)
+        assert any(np.array_equal(found, value) for value in arrays.values())
+    read = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert read.keys() == arrays.keys() and all(np.array_equal(read[n], arrays[n]) for n in arrays)
 
 
 # --- other families, without training -----------------------------------------------------------------------------
