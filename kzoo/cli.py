@@ -51,8 +51,8 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted recipe key.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 _FORMATS = (
-    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert; quantised keras_int8, onnx_int8, "
-    "onnx_float16, litert_dynamic, litert_int8, litert_float16."
+    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert, openvino; quantised keras_int8, "
+    "onnx_int8, onnx_float16, litert_dynamic, litert_int8, litert_float16."
 )
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe such as cnn_classifier/digits, or a file.")]
 

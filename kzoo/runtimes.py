@@ -134,6 +134,13 @@ def _open_litert(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     return doors, ("ai_edge_litert",)
 
 
+def _open_openvino(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The doors of a folder of OpenVINO's."""
+    doors = open_openvino(artefact)
+    _refuse_others("tensorflow", "keras", "kzoo", "onnx")
+    return doors, ("openvino",)
+
+
 class Door:
     """A function of arrays by name.
 
@@ -206,6 +213,37 @@ def _litert_door(runner, network: bool) -> Door:
     return Door(lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network), taken)
 
 
+def open_openvino(artefact: str | os.PathLike) -> dict[str, "Door"]:
+    """Doors of a folder of OpenVINO's as functions of arrays by name."""
+    import openvino
+
+    core, doors = openvino.Core(), {}
+    for file in sorted(os.listdir(artefact)):
+        name, suffix = os.path.splitext(file)
+        if suffix == ".xml":
+            # Without the hint it computes in bfloat16 where the processor can.
+            settings = {"INFERENCE_PRECISION_HINT": "f32"}
+            model = core.read_model(os.path.join(artefact, file))
+            doors[name] = _openvino_door(model, core.compile_model(model, "CPU", settings), name == NETWORK)
+    return doors
+
+
+def _openvino_door(model, compiled, network: bool) -> Door:
+    # A compiled model has further names for what it merged.
+    taken = {
+        port.get_any_name(): tuple(None if n.is_dynamic else n.get_length() for n in port.get_partial_shape())
+        for port in model.inputs
+    }
+
+    given = [port.get_any_name() for port in model.outputs]
+
+    def call(inputs):
+        found = compiled([np.asarray(inputs[k]) for k in taken])
+        return _renamed({name: found[place].copy() for place, name in enumerate(given)}, inputs, network)
+
+    return Door(call, taken)
+
+
 def _litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:
     """Metadata buffers of a LiteRT file, as text by name."""
     from ai_edge_litert import schema_py_generated as schema
@@ -239,6 +277,7 @@ RUNTIMES = {
     "kzoo": _open_kzoo,
     "onnxruntime": _open_onnxruntime,
     "litert": _open_litert,
+    "openvino": _open_openvino,
 }
 
 

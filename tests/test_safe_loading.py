@@ -170,7 +170,7 @@ def saved(folder, function, *specs):
 def test_the_zoos_own_pass(exported):
     vetting.check_saved_model(exported / "saved_model")
     vetting.check_onnx(exported / "model.onnx")
-    vetting.check_onnx(exported / "model-serve_pixels.onnx", exported / "model.onnx")
+    vetting.check_onnx(exported / "model-serve_pixels.onnx", ("model.onnx",))
     vetting.check_litert(exported / "model.tflite")
 
 

@@ -12,7 +12,7 @@ from kzoo.errors import RequestError
 from kzoo.evaluate import open_run, open_subject
 from kzoo.quiet import import_keras
 from kzoo.run import Run
-from kzoo.served import is_artefact, load_saved_model, read_card, versions
+from kzoo.served import is_artefact, is_openvino, load_saved_model, read_card, versions
 
 Arrays = dict[str, np.ndarray]
 
@@ -91,7 +91,7 @@ def open_doors(path: str | Path, name: str | None = None) -> Served:
     if (path / "recipe.yaml").is_file():
         run = Run(path)
         return Served(name or run.card["model"], run.card, _of_network(*open_run(run), run.samples))
-    if path.is_dir():
+    if path.is_dir() and not is_openvino(path):
         return _of_folder(path, name)
     if not is_artefact(path):
         there = "it is neither a run nor an artefact" if path.exists() else "there is no such file or folder"

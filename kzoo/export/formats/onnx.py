@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from kzoo.errors import WorkError
+from kzoo.export.formats import onnx_weights
 from kzoo.export.formats.base import NETWORK, Format, Subject
-from kzoo.export.formats.onnx_weights import write_beside, write_main
 
 # LayerNormalization as one operator came with 17; ONNX Runtime keeps old ones.
 OPSET = 17
@@ -30,12 +30,13 @@ class Onnx(Format):
 
     def save(self, subject: Subject, path: Path) -> dict[str, str]:
         """Write the network, and of the other doors what can be converted."""
-        places = write_main(network(subject), path)
+        places: onnx_weights.Places = {}
+        onnx_weights.write(graph(subject, NETWORK), path, places)
         refused = {}
         for door in subject.numeric:
             beside = path.with_name(f"{path.stem}-{door}{path.suffix}")
             try:
-                write_beside(convert(subject, door), beside, path.name, places)
+                onnx_weights.write(graph(subject, door), beside, places)
             except Exception as error:  # of tf2onnx and of ONNX's checker, whatever they are
                 refused[door] = f"ONNX cannot hold it: {first_line(error)}"
         return refused
@@ -83,18 +84,23 @@ class OnnxFloat16(Format):
         return {}
 
 
-def network(subject: Subject):
-    """The network, converted once for all formats that are made of it."""
-    if "onnx" not in subject.shared:
-        subject.shared["onnx"] = convert(subject, NETWORK)
-    return subject.shared["onnx"]
+def graph(subject: Subject, door: str):
+    """A door's model, converted once for all formats that are made of it.
+
+    Raises:
+        WorkError: See `convert`.
+    """
+    key = f"onnx {door}"
+    if key not in subject.shared:
+        subject.shared[key] = convert(subject, door)
+    return subject.shared[key]
 
 
 def source(subject: Subject) -> Path:
     """The float32 network as a file to make another of."""
     path = subject.scratch / "network.onnx"
     if not path.exists():
-        write(network(subject), path)
+        write(graph(subject, NETWORK), path)
     return path
 
 

@@ -1,14 +1,15 @@
 """Large weights of ONNX files, written once for several graphs.
 
-A file of ONNX holds one graph, and ONNX lets a tensor's bytes lie in another file, by offset and length. So the main
+A file of ONNX holds one graph, and ONNX lets a tensor's bytes lie in another file, by offset and length. So the first
 file holds its weights itself, as any ONNX file does, each at a round offset, and further graphs of the same network
-point into the main file instead of repeating them. The main file opens anywhere by itself; the others open beside it.
+point into it instead of repeating them. The first file opens anywhere by itself; the others open beside it.
 """
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SMALLEST = 1024  # bytes of a tensor that is worth a reference; shapes are inferred from smaller ones
 ALIGNMENT = 64  # bytes, for runtimes that map a file and compute on it as it lies
@@ -19,72 +20,71 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA, _TENSOR_DOC_STRING = 7, 5, 9
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor's bytes are in the main file."""
+    """Where a tensor's bytes are."""
 
+    file: str
     offset: int
     length: int
 
 
-def write_main(proto, path: Path) -> dict[bytes, Place]:
-    """Write a model as one file, its large tensors last and aligned.
+Places = dict[bytes, Place]  # by digest of the bytes
+
+
+def write(proto, path: Path, places: Places) -> None:
+    """Write a model as a file that takes its large tensors from files beside it, as far as those have them.
+
+    Its other large tensors come last in it, at round offsets.
 
     Args:
         proto: The ``onnx.ModelProto``.
         path: The file.
-
-    Returns:
-        Where the large tensors are, by digest of their bytes.
+        places: Where large tensors are in the files that were written before; this file's own are added.
     """
     import onnx
 
     lift(proto)
-    small, graph = onnx.ModelProto(), onnx.GraphProto()
-    small.CopyFrom(proto)
+    model, graph = onnx.ModelProto(), onnx.GraphProto()
+    model.CopyFrom(proto)
     graph.CopyFrom(proto.graph)
-    small.ClearField("graph")
+    model.ClearField("graph")
     graph.ClearField("initializer")
-    large = [t for t in proto.graph.initializer if _is_large(t)]
-    graph.initializer.extend(t for t in proto.graph.initializer if not _is_large(t))
-    head, start = small.SerializeToString(), graph.SerializeToString()
-    # The offset depends on how long the number of the graph's bytes is, and that on the padding.
-    size = len(start) + sum(t.ByteSize() for t in large)
-    while True:
-        opening = head + _opening(_MODEL_GRAPH, size)
-        tensors = list(_aligned(large, len(opening) + len(start)))
-        found = len(start) + sum(len(before) + len(t.raw_data) for before, t in tensors)
-        if found == size:
-            break
-        size = found
-    places, offset = {}, len(opening) + len(start)
+    own = []
+    for tensor in proto.graph.initializer:
+        if not _is_large(tensor):
+            graph.initializer.add().CopyFrom(tensor)
+        elif place := places.get(_digest(tensor)):
+            _refer(graph.initializer.add(), tensor, place)
+        else:
+            own.append(tensor)
     with open(path, "wb") as file:
-        file.write(opening + start)
-        for before, tensor in tensors:
-            file.write(before + tensor.raw_data)
-            offset += len(before) + len(tensor.raw_data)
-            places[_digest(tensor)] = Place(offset - len(tensor.raw_data), len(tensor.raw_data))
-    return places
+        for before, tensor in _pieces(model.SerializeToString(), graph.SerializeToString(), own):
+            file.write(before)
+            if tensor is not None:
+                places[_digest(tensor)] = Place(path.name, file.tell(), len(tensor.raw_data))
+                file.write(tensor.raw_data)
 
 
-def write_beside(proto, path: Path, main: str, places: dict[bytes, Place]) -> None:
-    """Write a model whose large tensors are taken from the main file, as far as that has them.
-
-    Args:
-        proto: The ``onnx.ModelProto``; it is changed.
-        path: The file, in the folder of the main file.
-        main: The main file's name.
-        places: What `write_main` returned.
-    """
+def _refer(new, tensor, place: Place) -> None:
     import onnx
 
-    lift(proto)
-    for tensor in proto.graph.initializer:
-        place = places.get(_digest(tensor)) if _is_large(tensor) else None
-        if place is not None:
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in (("location", main), ("offset", place.offset), ("length", place.length)):
-                tensor.external_data.add(key=key, value=str(value))
-    path.write_bytes(proto.SerializeToString())
+    new.CopyFrom(tensor)
+    new.ClearField("raw_data")
+    new.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", place.file), ("offset", place.offset), ("length", place.length)):
+        new.external_data.add(key=key, value=str(value))
+
+
+def _pieces(model: bytes, graph: bytes, own: list) -> list[tuple[bytes, Any]]:
+    """A file's parts: bytes, and the tensor whose own bytes come behind them, None behind the first."""
+    # The offsets depend on how long the number of the graph's bytes is, and that on the filling between the tensors.
+    size = len(graph) + sum(t.ByteSize() for t in own)
+    while True:
+        head = model + _opening(_MODEL_GRAPH, size) + graph
+        pieces = list(_aligned(own, len(head)))
+        found = len(graph) + sum(len(before) + len(t.raw_data) for before, t in pieces)
+        if found == size:
+            return [(head, None), *pieces]
+        size = found
 
 
 def lift(proto) -> None:
