@@ -13,6 +13,7 @@ exit code is 1 if a cell is neither verified nor refused with a reason.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,24 +71,33 @@ def _recipe_of(model: str) -> str:
 
 
 def make(folder: Path, name: str, dtype: str, formats: list[str], kind: str) -> None:
-    """Train and export once, and note what the command took and said."""
+    """Train and export in the formats that are missing, and note what the command took and said."""
     place = folder / kind / name.replace("/", "--") / dtype
-    if (place / "done.json").is_file():
+    done = _done(place)
+    missing = [f for f in formats if not any(f in d["formats"] for d in done)]
+    if not missing:
         return
     place.mkdir(parents=True, exist_ok=True)
-    print(f"{name} in {dtype}, for {kind}", file=sys.stderr, flush=True)
+    print(f"{name} in {dtype}, for {kind}: {', '.join(missing)}", file=sys.stderr, flush=True)
     run = folder / "runs" / name.replace("/", "--") / dtype
     if not (run / "summary.json").is_file():
         recipe = place / "recipe.yaml"
-        subprocess.run(["rm", "-rf", run], check=True)
+        shutil.rmtree(run, ignore_errors=True)
         recipe.write_text(short_runs.load(name, dtype, folder).dump(), "utf-8")
         _kzoo("train", str(recipe), "--out", str(run))
-    for old in ("export", "export.failed"):
-        subprocess.run(["rm", "-rf", place / old], check=True)
+    export = place / f"export{len(done)}"
+    for old in (export, export.with_name(f"{export.name}.failed")):
+        shutil.rmtree(old, ignore_errors=True)
     started = sum(os.times()[:4])
-    said = _kzoo("export", str(run), "--out", str(place / "export"), "--formats", ",".join(formats), check=False)
+    said = _kzoo("export", str(run), "--out", str(export), "--formats", ",".join(missing), check=False)
     seconds = sum(os.times()[:4]) - started
-    write_json(place / "done.json", {"recipe": name, "dtype": dtype, "seconds": seconds, "said": said[-3000:]})
+    found = {"recipe": name, "dtype": dtype, "formats": missing, "seconds": seconds, "said": said[-3000:]}
+    write_json(place / f"done{len(done)}.json", found)
+
+
+def _done(place: Path) -> list[dict]:
+    """What was exported of a run, in one command or several."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(place.glob("done*.json"))]
 
 
 def _kzoo(*arguments: str, check: bool = True) -> str:
@@ -127,9 +137,10 @@ def document(folder: Path) -> tuple[str, bool]:
 
 def _cells(folder: Path, reasons: dict[str, int]) -> tuple[list[str], bool]:
     found = {}
-    for path in sorted((folder / "cells").glob("*/*/done.json")):
-        done = json.loads(path.read_text("utf-8"))
-        found.setdefault(done["recipe"], {})[done["dtype"]] = _report(path.parent, done)
+    for place in sorted((folder / "cells").glob("*/*")):
+        for number, done in enumerate(_done(place)):
+            by = found.setdefault(done["recipe"], {}).setdefault(done["dtype"], {})
+            by.update(_report(place / f"export{number}", done))
     dtypes = [d for d in DTYPES if any(d in by for by in found.values())]
     rows = [["model", "format", "opened in", "doors", "MB", "ms", "s", *dtypes]]
     rows.append(["---"] * len(rows[0]))
@@ -153,22 +164,14 @@ def _cells(folder: Path, reasons: dict[str, int]) -> tuple[list[str], bool]:
     return [f"{head}.", "", *("| " + " | ".join(row) + " |" for row in rows)], sound
 
 
-def _report(place: Path, done: dict) -> dict:
+def _report(export: Path, done: dict) -> dict:
     """Figures by format of an export that succeeded or failed."""
-    for name in ("export", "export.failed"):
-        if (place / name / "verify.json").is_file():
-            return json.loads((place / name / "verify.json").read_text("utf-8"))["formats"]
+    for place in (export, export.with_name(f"{export.name}.failed")):
+        if (place / "verify.json").is_file():
+            return json.loads((place / "verify.json").read_text("utf-8"))["formats"]
     said = next((line for line in reversed(done["said"].splitlines()) if line.strip()), "nothing")
-    lost = {
-        "ok": False,
-        "error": None,
-        "failed": said,
-        "signatures": {},
-        "bytes": 0,
-        "cpu_seconds": {},
-        "opened_in": "",
-    }
-    return dict.fromkeys(FORMATS, lost)
+    lost = {"ok": False, "error": None, "failed": said, "signatures": {}, "bytes": 0, "cpu_seconds": {}}
+    return {name: {**lost, "opened_in": ""} for name in done["formats"]}
 
 
 def _cell(name: str, figures: dict | None, reasons: dict[str, int]) -> str:
@@ -203,9 +206,11 @@ def _sizes(figures: dict) -> list[str]:
 
 def _times(folder: Path) -> list[str]:
     rows = []
-    for path in sorted((folder / "times").glob("*/float32/done.json")):
-        done = json.loads(path.read_text("utf-8"))
-        report = _report(path.parent, done)
+    for place in sorted((folder / "times").glob("*/float32")):
+        if not _done(place):
+            continue
+        done = _done(place)[0]
+        report = _report(place / "export0", done)
         parts = [f"{sum(report[n]['cpu_seconds'].values()):.0f}" if n in report else "" for n in PLAIN]
         rows.append([done["recipe"], *parts, f"{done['seconds']:.0f}"])
     if not rows:
