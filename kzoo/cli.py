@@ -51,8 +51,8 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted recipe key.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 _FORMATS = (
-    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert; quantised keras_int8, onnx_int8, "
-    "onnx_float16, litert_dynamic, litert_int8, litert_float16."
+    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert, openvino; quantised keras_int8, "
+    "onnx_int8, onnx_float16, litert_dynamic, litert_int8, litert_float16."
 )
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe such as cnn_classifier/digits, or a file.")]
 
@@ -425,15 +425,30 @@ def export(
     run: RunFolder,
     formats: Annotated[str | None, typer.Option(help=_FORMATS)] = None,
     out: Out = None,
+    serving_dir: Annotated[
+        Path | None, typer.Option(help="Publish the SavedModel there too, as <name>/<version>/, for model servers.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name in --serving-dir; default: the network's.")] = None,
+    version: Annotated[int | None, typer.Option(help="Its version there; default: one more than the highest.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Export a run and verify each artefact in a fresh process of its own runtime."""
     from kzoo.export import export as write
+    from kzoo.export import publishing
 
     chosen = tuple(f.strip() for f in formats.split(",")) if formats else None
-    _print_report(lambda: write(run, out=out, formats=chosen), as_json)
+    if serving_dir is None:
+        if name is not None or version is not None:
+            raise RequestError("--name and --version say where in --serving-dir the model goes: name that too")
+        _print_report(lambda: write(run, out=out, formats=chosen), as_json)
+        return
+    publishing.check_run(run, chosen, serving_dir, name, version)
+    report = _print_report(lambda: write(run, out=out, formats=chosen), as_json)
+    place = publishing.publish(report.folder, serving_dir, name=name, version=version)
+    if not as_json:
+        print(f"published {place}")
 
 
 @app.command()
@@ -492,7 +507,9 @@ def bench(
 
 @app.command()
 def serve(
-    path: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="A run's folder, an export's, or a SavedModel's.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|ARTEFACT", help="A run's folder, an exported artefact, or <name>/<version>/.")
+    ],
     name: Annotated[str | None, typer.Option(help="The model's name in addresses; default: the network's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8501,
@@ -594,8 +611,8 @@ def _given(**options) -> dict[str, Any]:
     return {k: v for k, v in options.items() if v is not None}
 
 
-def _print_report(work, as_json: bool) -> None:
-    """Do an export's work and print its report, also the report of one that fails."""
+def _print_report(work, as_json: bool):
+    """Do an export's work, print its report, also the report of one that fails, and return it."""
     failure = None
     try:
         report = work()
@@ -610,6 +627,7 @@ def _print_report(work, as_json: bool) -> None:
         raise failure
     if not as_json:
         print(f"verified {report.folder}")
+    return report
 
 
 def _print_json(values: Any) -> None:

@@ -282,6 +282,7 @@ ExportFormat = Literal[
     "saved_model",
     "onnx",
     "litert",
+    "openvino",
     "keras_int8",
     "onnx_int8",
     "onnx_float16",

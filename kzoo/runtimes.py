@@ -111,10 +111,10 @@ def _open_keras(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
 
 
 def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
-    """The network of a file that holds weights alone, rebuilt by the zoo."""
-    import kzoo
+    """The network of a file that holds weights alone, or layers of the zoo, rebuilt by the zoo."""
+    from kzoo import served
 
-    model = kzoo.load(artefact)
+    model, _ = served.open_artefact(artefact)
     import keras
 
     return {NETWORK: lambda inputs: call_network(model, inputs)}, ("kzoo", "keras", keras.backend.backend())
@@ -134,36 +134,64 @@ def _open_litert(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     return doors, ("ai_edge_litert",)
 
 
+def _open_openvino(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The doors of a folder of OpenVINO's."""
+    doors = open_openvino(artefact)
+    _refuse_others("tensorflow", "keras", "kzoo", "onnx")
+    return doors, ("openvino",)
+
+
+class Door:
+    """A function of arrays by name.
+
+    Attributes:
+        inputs: Shape of each array that it takes, by name; None where any size fits.
+    """
+
+    def __init__(self, call: Callable[[Mapping], Arrays], inputs: Mapping[str, tuple]):
+        self._call, self.inputs = call, inputs
+
+    def __call__(self, inputs: Mapping) -> Arrays:
+        """Outputs by name."""
+        return self._call(inputs)
+
+
 def open_onnx(artefact: str | os.PathLike, metadata: bool = False):
     """Doors of ONNX files as functions of arrays by name; with `metadata` the main file's metadata too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
+    sessions = {
+        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for door, path in onnx_files(artefact).items()
+    }
+    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
+    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+
+
+def onnx_files(artefact: str | os.PathLike) -> dict[str, str]:
+    """Path of each door: the file itself and those called ``<its stem>-<door>.onnx`` beside it."""
     stem, suffix = os.path.splitext(artefact)
     folder, start = os.path.split(stem)
     files = {NETWORK: os.fspath(artefact)}
     for name in sorted(os.listdir(folder or ".")):
         if name.startswith(f"{start}-") and name.endswith(suffix):
             files[name[len(start) + 1 : -len(suffix)]] = os.path.join(folder, name)
-    sessions = {
-        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for door, path in files.items()
-    }
-    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
-    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+    return files
 
 
-def _onnx_door(session, network: bool) -> Callable:
-    taken, given = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+def _onnx_door(session, network: bool) -> Door:
+    given = [o.name for o in session.get_outputs()]
+    taken = {i.name: tuple(n if isinstance(n, int) else None for n in i.shape) for i in session.get_inputs()}
 
-    def door(inputs):
+    def call(inputs):
         # What does not decide an output is no input of the graph.
         return _renamed(
             dict(zip(given, session.run(None, {k: inputs[k] for k in taken}), strict=True)), inputs, network
         )
 
-    return door
+    return Door(call, taken)
 
 
 def open_litert(artefact: str | os.PathLike, metadata: bool = False):
@@ -177,9 +205,43 @@ def open_litert(artefact: str | os.PathLike, metadata: bool = False):
     return (doors, _litert_metadata(artefact)) if metadata else doors
 
 
-def _litert_door(runner, network: bool) -> Callable:
-    taken = list(runner.get_input_details())
-    return lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network)
+def _litert_door(runner, network: bool) -> Door:
+    taken = {
+        name: tuple(int(n) if n >= 0 else None for n in details["shape_signature"])
+        for name, details in runner.get_input_details().items()
+    }
+    return Door(lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network), taken)
+
+
+def open_openvino(artefact: str | os.PathLike) -> dict[str, "Door"]:
+    """Doors of a folder of OpenVINO's as functions of arrays by name."""
+    import openvino
+
+    core, doors = openvino.Core(), {}
+    for file in sorted(os.listdir(artefact)):
+        name, suffix = os.path.splitext(file)
+        if suffix == ".xml":
+            # Without the hint it computes in bfloat16 where the processor can.
+            settings = {"INFERENCE_PRECISION_HINT": "f32"}
+            model = core.read_model(os.path.join(artefact, file))
+            doors[name] = _openvino_door(model, core.compile_model(model, "CPU", settings), name == NETWORK)
+    return doors
+
+
+def _openvino_door(model, compiled, network: bool) -> Door:
+    # A compiled model has further names for what it merged.
+    taken = {
+        port.get_any_name(): tuple(None if n.is_dynamic else n.get_length() for n in port.get_partial_shape())
+        for port in model.inputs
+    }
+
+    given = [port.get_any_name() for port in model.outputs]
+
+    def call(inputs):
+        found = compiled([np.asarray(inputs[k]) for k in taken])
+        return _renamed({name: found[place].copy() for place, name in enumerate(given)}, inputs, network)
+
+    return Door(call, taken)
 
 
 def _litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:
@@ -215,6 +277,7 @@ RUNTIMES = {
     "kzoo": _open_kzoo,
     "onnxruntime": _open_onnxruntime,
     "litert": _open_litert,
+    "openvino": _open_openvino,
 }
 
 

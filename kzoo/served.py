@@ -98,15 +98,27 @@ class Network:
 def is_artefact(path: str | Path) -> bool:
     """Whether a path is an artefact's and not a run's."""
     path = Path(path)
-    return path.suffix in (*_RUNTIMES, *_OWN) or (path / "saved_model.pb").is_file()
+    return path.suffix in (*_RUNTIMES, *_OWN) or (path / "saved_model.pb").is_file() or is_openvino(path)
+
+
+def is_openvino(path: Path) -> bool:
+    """Whether a path is a folder of OpenVINO's that `kzoo.export` wrote."""
+    return (path / f"{runtimes.NETWORK}.xml").is_file()
+
+
+def versions(folder: Path) -> list[int]:
+    """Versions of a model in its folder of a model server, lowest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def open_artefact(path: str | Path):
     """An artefact's network, and its card (``model.json``).
 
     Args:
-        path: A ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or ``.tflite`` file or a SavedModel's folder that
-            `kzoo.export` wrote.
+        path: A ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or ``.tflite`` file or a folder of a SavedModel
+            or of OpenVINO's that `kzoo.export` wrote.
 
     Returns:
         A Keras model or a `Network`, and the card.
@@ -139,6 +151,8 @@ def card(path: str | Path) -> dict[str, Any]:
 
 def read_card(path: Path) -> Any:
     """The card as it stands, inside where the format has a place for it, else beside; None where there is none."""
+    if is_openvino(path):
+        return read_json(path / "model.json")
     if path.is_dir():
         return read_json(path / "assets.extra" / "model.json") or read_json(path.parent / "model.json")
     if path.suffix in _RUNTIMES:
@@ -159,25 +173,44 @@ def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
         model.quantize("int8")
         load_into(model, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
-    return _saved_model(path)
+    return _openvino(path) if is_openvino(path) else _saved_model(path)
+
+
+def _openvino(path: Path) -> dict[str, Callable]:
+    _check_packages(path, ("openvino",), "openvino")
+    vetting.check_openvino(path)
+    try:
+        return runtimes.open_openvino(path)
+    except RuntimeError as error:
+        raise RequestError(f"{path} cannot be opened by openvino: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _check_packages(path: Path, packages: tuple[str, ...], extra: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
 
 
 def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
     """Doors and metadata of a file."""
     packages, extra = _RUNTIMES[path.suffix]
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
-    check, open_file = {
-        ".onnx": (vetting.check_onnx, runtimes.open_onnx),
-        ".tflite": (vetting.check_litert, runtimes.open_litert),
-    }[path.suffix]
-    check(path)
+    _check_packages(path, packages, extra)
+    if path.suffix == ".onnx":
+        files = [Path(file) for file in runtimes.onnx_files(path).values()]
+        for file in files:
+            # The network's file, the first, holds all that it needs.
+            vetting.check_onnx(file, () if file == files[0] else tuple(f.name for f in files))
+    else:
+        vetting.check_litert(path)
+    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
     try:
         return open_file(path, metadata=True)
     except Exception as error:  # the runtimes have a dozen kinds
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{path} cannot be opened by {packages[0]}: {reason}") from None
+        raise RequestError(f"{path} cannot be opened by {packages[0]}: {_reason(error)}") from None
 
 
 def load_saved_model(path: Path):
@@ -192,8 +225,7 @@ def load_saved_model(path: Path):
     try:
         return tf.saved_model.load(str(path))
     except Exception as error:  # what a damaged one raises is of many kinds
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{path} cannot be loaded by tensorflow: {reason}") from None
+        raise RequestError(f"{path} cannot be loaded by tensorflow: {_reason(error)}") from None
 
 
 def _saved_model(path: Path) -> dict[str, Callable]:

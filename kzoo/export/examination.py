@@ -14,7 +14,7 @@ from kzoo.export import judging
 from kzoo.export.folders import files, identify
 from kzoo.export.formats import FORMATS
 from kzoo.export.report import REPORT, ExportReport, line
-from kzoo.export.writing import Written
+from kzoo.export.writing import Written, timed
 from kzoo.run import environment, now
 
 TIMEOUT = 1800  # seconds for one artefact, after which its process counts as hung
@@ -31,7 +31,9 @@ def examine(folder: Path, run: dict, written: dict[str, Written]) -> ExportRepor
     expected, _ = runtimes.read_calls(folder / "expected.npz")
     figures = {}
     for name, known in written.items():
-        figures[name] = _examine_format(folder, name, expected, known)
+        with timed() as seconds:
+            figures[name] = _examine_format(folder, name, expected, known)
+        figures[name]["cpu_seconds"] = {**known.cpu_seconds, "verify": seconds()}
         console.say(line(name, figures[name]))
     names = {f for values in figures.values() for f in values["files"]}
     others = {f: identify(folder / f) for f in files(folder) if f not in names and f != REPORT}
@@ -42,16 +44,16 @@ def _examine_format(folder: Path, name: str, expected: runtimes.Calls, known: Wr
     kind = FORMATS[name]
     own = {f: identify(folder / f) for f in files(folder) if kind.owns(f)}
     figures = {"files": own, "bytes": sum(f["bytes"] for f in own.values()), "runtime": {}, "signatures": {}}
-    figures["refused"] = known.refused
+    figures |= {"opened_in": known.runtime, "refused": known.refused}
     if kind.precision != "float32":
         figures |= {"precision": kind.precision, "test": known.test}
     failure = known.failure
     if failure is None and not known.doors:
         failure = "was never verified"
-    if failure is None and kind.runtime == "tensorflow":
+    if failure is None and known.runtime == "tensorflow":
         failure = _vetted(folder / kind.artefact)
     if failure is None:
-        answers, document, failure = _run_fresh(kind.runtime, folder / kind.artefact, folder / "inputs.npz")
+        answers, document, failure = _run_fresh(known.runtime, folder / kind.artefact, folder / "inputs.npz")
     if failure is not None:
         return {**figures, "ok": False, "error": failure}
     for door in known.doors:

@@ -217,6 +217,10 @@ class Answers(abc.ABC):
         raise RequestError(f"a {self.card['task']} run has nothing to play; `kzoo play` takes control runs")
 
     @abc.abstractmethod
+    def blank(self) -> dict[str, np.ndarray]:
+        """A raw sample without content, in the form of a run's samples, for what has none, such as an artefact."""
+
+    @abc.abstractmethod
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
         """Raw samples as the plain network takes them."""
 

@@ -1,8 +1,8 @@
 """ONNX, by tf2onnx, for ONNX Runtime.
 
 A file of ONNX holds one graph: ``model.onnx`` is the network, and each further door is a file of its own beside it,
-``model-<door>.onnx``. Batch and time stay open. What inference needs beside the graph is in the metadata, under
-``model.json``.
+``model-<door>.onnx``, which takes its weights from ``model.onnx`` (see `kzoo.export.formats.onnx_weights`). Batch and
+time stay open. What inference needs beside the graph is in the metadata, under ``model.json``.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kzoo.errors import WorkError
+from kzoo.export.formats import onnx_weights
 from kzoo.export.formats.base import NETWORK, Format, Subject
 
 # LayerNormalization as one operator came with 17; ONNX Runtime keeps old ones.
@@ -29,11 +30,13 @@ class Onnx(Format):
 
     def save(self, subject: Subject, path: Path) -> dict[str, str]:
         """Write the network, and of the other doors what can be converted."""
-        network(subject, path)
+        places: onnx_weights.Places = {}
+        onnx_weights.write(graph(subject, NETWORK), path, places)
         refused = {}
         for door in subject.numeric:
+            beside = path.with_name(f"{path.stem}-{door}{path.suffix}")
             try:
-                write(convert(subject, door), path.with_name(f"{path.stem}-{door}{path.suffix}"))
+                onnx_weights.write(graph(subject, door), beside, places)
             except Exception as error:  # of tf2onnx and of ONNX's checker, whatever they are
                 refused[door] = f"ONNX cannot hold it: {first_line(error)}"
         return refused
@@ -81,18 +84,23 @@ class OnnxFloat16(Format):
         return {}
 
 
-def network(subject: Subject, path: Path) -> None:
-    """Write the network, converted once for all formats that are made of it."""
-    if "onnx" not in subject.shared:
-        subject.shared["onnx"] = convert(subject, NETWORK)
-    write(subject.shared["onnx"], path)
+def graph(subject: Subject, door: str):
+    """A door's model, converted once for all formats that are made of it.
+
+    Raises:
+        WorkError: See `convert`.
+    """
+    key = f"onnx {door}"
+    if key not in subject.shared:
+        subject.shared[key] = convert(subject, door)
+    return subject.shared[key]
 
 
 def source(subject: Subject) -> Path:
     """The float32 network as a file to make another of."""
     path = subject.scratch / "network.onnx"
     if not path.exists():
-        network(subject, path)
+        write(graph(subject, NETWORK), path)
     return path
 
 
