@@ -65,7 +65,7 @@ def speedrun_cnn(
         return norm(x)
 
     def activate(x, name):
-        # In float32 under each policy: TensorFlow's bfloat16 erf on a CPU takes twice as long as float32's, casts included.
+        # In float32 under each policy: on a CPU TensorFlow's erf takes twice as long in bfloat16.
         return layers.Activation(activation, name=f"{name}_activation", dtype="float32")(x)
 
     image = keras.Input(input_shape, name="image")

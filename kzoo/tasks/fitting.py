@@ -6,7 +6,7 @@ from typing import Any
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.run import Run
-from kzoo.tasks import callbacks, freezing, optimizers
+from kzoo.tasks import callbacks, freezing, normalization, optimizers
 from kzoo.weights import load_checkpoint, save_checkpoint
 
 
@@ -83,30 +83,31 @@ def fit(
         dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
         if loss is not None:
             _make_variables(model, dataset)
-        model.fit(
-            dataset,
-            epochs=epochs,
-            initial_epoch=epochs_done,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=validation,
-            callbacks=[
-                c
-                for c in (
-                    callbacks.Thawing(thaw),
-                    *watching,
-                    averaging,
-                    judged,
-                    progress,
-                    callbacks.Finite(),
-                    best,
-                    board,
-                    checkpoints,
-                )
-                if c
-            ],
-            shuffle=False,
-            verbose=0,
-        )
+        with normalization.fused(model):
+            model.fit(
+                dataset,
+                epochs=epochs,
+                initial_epoch=epochs_done,
+                steps_per_epoch=steps_per_epoch,
+                validation_data=validation,
+                callbacks=[
+                    c
+                    for c in (
+                        callbacks.Thawing(thaw),
+                        *watching,
+                        averaging,
+                        judged,
+                        progress,
+                        callbacks.Finite(),
+                        best,
+                        board,
+                        checkpoints,
+                    )
+                    if c
+                ],
+                shuffle=False,
+                verbose=0,
+            )
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
     return _finish(model, run, settings, best, monitor)

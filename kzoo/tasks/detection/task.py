@@ -15,7 +15,7 @@ from kzoo.data.pipeline import Normalization, explained
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
-from kzoo.tasks import base, fitting, normalization, optimizers, precision
+from kzoo.tasks import base, fitting, optimizers, precision
 from kzoo.tasks.detection import coverage, drawing, figures, transfer
 from kzoo.tasks.detection.detections import Detections, finish, of_batch
 from kzoo.tasks.detection.losses import losses
@@ -128,7 +128,7 @@ class Task(base.Task):
             truths, found = self.detect(model, part)
             return figures.brief(truths, found, self.collection.classes)
 
-        with explained(batches), normalization.fused(model):
+        with explained(batches):
             return fitting.fit(
                 model,
                 run,
