@@ -13,7 +13,7 @@ from kzoo.comparison import compare
 from kzoo.export import FORMATS, judging
 from kzoo.export.formats import NETWORK, Subject, onnx, onnx_weights
 from kzoo.export.writing import Written
-from kzoo.recipe import ExportFormat
+from kzoo.sections import ExportFormat
 
 for package in ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"):
     pytest.importorskip(package)

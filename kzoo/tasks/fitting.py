@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kzoo import console
-from kzoo import recipe as recipes
+from kzoo import console, sections
 from kzoo.run import Run
 from kzoo.tasks import callbacks, freezing, normalization, optimizers
 from kzoo.weights import load_checkpoint, save_checkpoint
@@ -13,7 +12,7 @@ from kzoo.weights import load_checkpoint, save_checkpoint
 def fit(
     model,
     run: Run,
-    settings: recipes.Train,
+    settings: sections.Train,
     *,
     loss,
     metrics: list,
@@ -129,7 +128,7 @@ def _make_variables(model, dataset) -> None:
         model.reset_metrics()
 
 
-def _finish(model, run: Run, settings: recipes.Train, best, monitor: str) -> dict[str, Any]:
+def _finish(model, run: Run, settings: sections.Train, best, monitor: str) -> dict[str, Any]:
     """Leave the chosen weights in the model and say which they are."""
     rows = run.metrics()
     figures = {"epochs": len(rows), "seconds": float(rows[-1]["seconds"])}

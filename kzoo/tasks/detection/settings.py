@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kzoo import recipe
+from kzoo import recipe, sections
 from kzoo.data.detection.collection import Reading
 from kzoo.errors import RequestError, nearest
-from kzoo.recipe import Settings, Share
+from kzoo.sections import Settings, Share
 
 # What an epoch yields and `train.monitor` may name.
 FIGURES = ("loss", "boxes_loss", "classes_loss", "val_map50", "val_map", "val_precision", "val_recall", "val_f1")
@@ -78,7 +78,7 @@ class Data(Settings):
         return Reading(**{n: getattr(self, n) for n in shared}, channels=channels)
 
 
-class Train(recipe.Train):
+class Train(sections.Train):
     """How to train a detector."""
 
     match_overlap: Annotated[float, Field(gt=0, lt=1)] = Field(
