@@ -112,9 +112,9 @@ def _open_keras(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
 
 def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     """The network of a file that holds weights alone, or layers of the zoo, rebuilt by the zoo."""
-    from kzoo import served
+    import kzoo
 
-    model, _ = served.open_artefact(artefact)
+    model = kzoo.load(artefact)
     import keras
 
     return {NETWORK: lambda inputs: call_network(model, inputs)}, ("kzoo", "keras", keras.backend.backend())

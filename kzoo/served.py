@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from kzoo import registry, runtimes, vetting
-from kzoo.build import load, portable, skeleton
+from kzoo.build import is_quantised, load, quantised, skeleton
 from kzoo.errors import RequestError
 from kzoo.run import read_json
-from kzoo.weights import load_into
 
 # Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
 _RUNTIMES = {".onnx": (("onnxruntime", "onnx"), "onnx"), ".tflite": (("ai_edge_litert",), "litert")}
@@ -127,13 +126,9 @@ def open_artefact(path: str | Path):
         RequestError: There is no such file, it is damaged or no artefact of the zoo, or its runtime is missing.
     """
     path, known = Path(path), card(path)
-    if path.suffix in _OWN and not _is_quantised(path):
+    if path.suffix in _OWN and not is_quantised(path):
         return load(path), known
     return Network(path, skeleton(known), known), known
-
-
-def _is_quantised(path: Path) -> bool:
-    return path.name.endswith(".int8.keras")
 
 
 def card(path: str | Path) -> dict[str, Any]:
@@ -168,10 +163,7 @@ def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
     if path.suffix in _RUNTIMES:
         return _opened(path)[0]
     if path.suffix in _OWN:
-        # As any other: rebuilt by the zoo, so that only arrays are read.
-        model = portable(skeleton(known))
-        model.quantize("int8")
-        load_into(model, path)
+        model = quantised(known, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
     return _openvino(path) if is_openvino(path) else _saved_model(path)
 
