@@ -40,7 +40,7 @@ class Network:
         self.layers = [self]  # for those who look into networks: one layer, of an unknown kind
         self._names = [t.name for t in model.inputs]
         self._doors = _doors(artefact, card)
-        self._run = self._network()
+        self._run = _by_rows(self._network())
 
     def __getattr__(self, name: str):
         if name in ("name", "inputs", "input", "outputs", "output", "output_names", "default_boxes"):
@@ -92,6 +92,21 @@ class Network:
             state = dict(self._doors["step"]({"token": token, **state}))
             logits.append(state.pop("logits"))
         return {"logits": np.stack(logits, 1), **state}
+
+
+def _by_rows(door: Callable) -> Callable:
+    """A door for any number of rows, of one that takes a single one, as compilers for small devices make them."""
+    shapes = getattr(door, "inputs", {}).values()
+    if not shapes or any(not shape or shape[0] != 1 for shape in shapes):
+        return door
+
+    def rows(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(next(iter(inputs.values())))
+        # Of no rows there would be no outputs either.
+        answers = [door({k: v[row : row + 1] for k, v in inputs.items()}) for row in range(count)]
+        return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+
+    return rows
 
 
 def is_artefact(path: str | Path) -> bool:
