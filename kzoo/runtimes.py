@@ -1,7 +1,8 @@
-"""Runs an exported artefact in the runtime that will serve it, in a process of its own.
+"""Runs exported artefacts in the runtime that will serve them, in a process of its own.
 
-`kzoo.export` runs this file by its path, ``python -I runtimes.py RUNTIME ARTEFACT INPUTS.npz OUTPUTS.npz``, so that the
-process holds that runtime and numpy and nothing else: it is no import of kzoo. Another runtime is another opener below.
+`kzoo.export` runs this file by its path, ``python -I runtimes.py RUNTIME INPUTS.npz ARTEFACT OUTPUTS.npz ...``, so that
+the process holds that runtime and numpy and nothing else: it is no import of kzoo. Another runtime is another opener
+below. Each artefact's outputs are written before the next one is opened.
 
 INPUTS and OUTPUTS hold calls: door -> batch size -> arrays by name. In the file an array's key is ``door/size/name``.
 """
@@ -112,9 +113,9 @@ def _open_keras(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
 
 def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     """The network of a file that holds weights alone, or layers of the zoo, rebuilt by the zoo."""
-    from kzoo import served
+    import kzoo
 
-    model, _ = served.open_artefact(artefact)
+    model = kzoo.load(artefact)
     import keras
 
     return {NETWORK: lambda inputs: call_network(model, inputs)}, ("kzoo", "keras", keras.backend.backend())
@@ -302,9 +303,21 @@ def _version(package: str) -> str:
     return getattr(sys.modules[package], "__version__", None) or metadata.version(package.replace("_", "-"))
 
 
-def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
-    """Make every call for which the artefact has a door, and time the smallest of each door."""
+def _main(runtime: str, inputs: str, *places: str) -> None:
+    """Run artefacts, each of which is followed by the place of its outputs."""
     calls, _ = read_calls(inputs)
+    started = 0.0  # of the CPU's clock of this process, whose start the first artefact bears
+    for artefact, outputs in zip(places[::2], places[1::2], strict=True):
+        answers, document = _run(runtime, artefact, calls)
+        ended = time.process_time()
+        part = f"{outputs}.part.npz"
+        write_calls(part, answers, {**document, "cpu_seconds": round(ended - started, 2)})
+        os.replace(part, outputs)
+        started = ended
+
+
+def _run(runtime: str, artefact: str, calls: Calls) -> tuple[Calls, dict]:
+    """Make every call for which the artefact has a door, and time the smallest of each door."""
     doors, packages = RUNTIMES[runtime](artefact)
     answers = {
         door: {size: _fetched(doors[door](values)) for size, values in sizes.items()}
@@ -314,7 +327,7 @@ def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
     latency = {door: _latency(doors[door], calls[door][min(calls[door])]) for door in answers}
     versions = {"python": platform.python_version(), "numpy": np.__version__}
     versions |= {name: _version(name) for name in packages}
-    write_calls(outputs, answers, {"versions": versions, "latency_ms": latency})
+    return answers, {"versions": versions, "latency_ms": latency}
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from kzoo import registry, runtimes, vetting
-from kzoo.build import load, portable, skeleton
+from kzoo.build import is_quantised, load, quantised, skeleton
 from kzoo.errors import RequestError
 from kzoo.run import read_json
-from kzoo.weights import load_into
 
 # Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
 _RUNTIMES = {".onnx": (("onnxruntime", "onnx"), "onnx"), ".tflite": (("ai_edge_litert",), "litert")}
@@ -41,7 +40,7 @@ class Network:
         self.layers = [self]  # for those who look into networks: one layer, of an unknown kind
         self._names = [t.name for t in model.inputs]
         self._doors = _doors(artefact, card)
-        self._run = self._network()
+        self._run = _by_rows(self._network())
 
     def __getattr__(self, name: str):
         if name in ("name", "inputs", "input", "outputs", "output", "output_names", "default_boxes"):
@@ -95,6 +94,21 @@ class Network:
         return {"logits": np.stack(logits, 1), **state}
 
 
+def _by_rows(door: Callable) -> Callable:
+    """A door for any number of rows, of one that takes a single one, as compilers for small devices make them."""
+    shapes = getattr(door, "inputs", {}).values()
+    if not shapes or any(not shape or shape[0] != 1 for shape in shapes):
+        return door
+
+    def rows(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(next(iter(inputs.values())))
+        # Of no rows there would be no outputs either.
+        answers = [door({k: v[row : row + 1] for k, v in inputs.items()}) for row in range(count)]
+        return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+
+    return rows
+
+
 def is_artefact(path: str | Path) -> bool:
     """Whether a path is an artefact's and not a run's."""
     path = Path(path)
@@ -127,13 +141,9 @@ def open_artefact(path: str | Path):
         RequestError: There is no such file, it is damaged or no artefact of the zoo, or its runtime is missing.
     """
     path, known = Path(path), card(path)
-    if path.suffix in _OWN and not _is_quantised(path):
+    if path.suffix in _OWN and not is_quantised(path):
         return load(path), known
     return Network(path, skeleton(known), known), known
-
-
-def _is_quantised(path: Path) -> bool:
-    return path.name.endswith(".int8.keras")
 
 
 def card(path: str | Path) -> dict[str, Any]:
@@ -168,10 +178,7 @@ def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
     if path.suffix in _RUNTIMES:
         return _opened(path)[0]
     if path.suffix in _OWN:
-        # As any other: rebuilt by the zoo, so that only arrays are read.
-        model = portable(skeleton(known))
-        model.quantize("int8")
-        load_into(model, path)
+        model = quantised(known, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
     return _openvino(path) if is_openvino(path) else _saved_model(path)
 

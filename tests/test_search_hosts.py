@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -105,7 +106,7 @@ def hosts():
     """Three hosts on one network: a bridge and network namespaces with an address each."""
     if not shutil.which("ip") or os.geteuid() != 0:
         pytest.skip("network namespaces need ip and root")
-    tag = f"kz{os.getpid() % 10000}"
+    tag = f"kz{secrets.token_hex(3)}"
     found = {f"{tag}{n}": f"10.199.87.{n}" for n in (1, 2, 3)}
     with contextlib.ExitStack() as stack:
         try:

@@ -1,5 +1,6 @@
 """The tools that record figures."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +26,28 @@ def test_a_run_of_an_earlier_recipe_is_not_recorded(tmp_path):
     command = [sys.executable, TOOLS / "reproduce.py", "cnn_classifier/digits", "--seeds", "0", "--out", tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 1 and "earlier form of cnn_classifier/digits" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["keras_tuner", "optuna"])
+def test_a_search_in_a_table_counts_each_epoch_once(engine, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import bench_search as bench
+
+    # The curve of a combination falls from 2 to its own end.
+    ends = {bench.point(values): 0.1 + number / 1000 for number, values in enumerate(bench.combinations())}
+    table = {point: [end + (2 - end) / epoch for epoch in range(1, 28)] for point, end in ends.items()}
+    if engine == "optuna":
+        recipe = bench.parent(engine=engine, tuner="tpe", pruner="median", min_epochs=3, max_trials=999)
+        trace = bench.simulate(recipe, table, 400)
+        # Whole trials come first; then most end early, and only whole ones count.
+        assert [spent for spent, _ in trace[:5]] == [27, 54, 81, 108, 135] and len(trace) > 400 / 27 + 5
+        steps = [b - a for (a, _), (b, _) in itertools.pairwise(trace)]
+        pruned = [n for n, step in enumerate(steps, 1) if step < 27]
+        assert pruned and all(trace[n][1] == trace[n - 1][1] for n in pruned)
+        return
+    random = bench.simulate(bench.parent(tuner="random", max_trials=999), table, 10 * 27)
+    assert [spent for spent, _ in random] == [27 * n for n in range(1, 11)]
+    recipe = bench.parent(tuner="hyperband", min_epochs=1, factor=3, max_trials=999)
+    spent = [spent for spent, _ in bench.simulate(recipe, table, 100)]
+    # 27 trials of one epoch, of which nine go on to three, three to nine, one to 27.
+    assert [spent[n - 1] for n in (27, 36, 39, 40)] == [27, 45, 63, 81] and spent[-1] <= 100

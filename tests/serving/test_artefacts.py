@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kzoo
+from kzoo import runtimes
 from kzoo.serving import server
 from kzoo.serving.doors import open_doors
 from tests.serving.test_serve import Server
@@ -62,6 +63,21 @@ def test_a_file_is_served_over_http(exported, images):
         assert status == 400 and "shape" in answer["error"]
     finally:
         assert server.end()[0] == 0
+
+
+def test_a_file_for_one_row_is_called_row_by_row(exported, images, tmp_path):
+    """As compilers for small devices leave them."""
+    import onnx
+
+    model = onnx.load(exported / "model.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save_model(model, tmp_path / "model.onnx")
+    with pytest.raises(Exception, match="invalid dimensions"):
+        runtimes.open_onnx(tmp_path / "model.onnx")["network"]({"image": np.zeros((3, 8, 8, 1), np.float32)})
+    found = open_doors(tmp_path / "model.onnx").doors["serve_images"].call({"images": images})
+    wanted = open_doors(exported / "model.onnx").doors["serve_images"].call({"images": images})
+    np.testing.assert_allclose(found["probabilities"], wanted["probabilities"], atol=1e-6)
 
 
 def test_what_is_no_artefact_is_named(exported, tmp_path):
