@@ -1,5 +1,6 @@
 """The tools that record figures."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +26,18 @@ def test_a_run_of_an_earlier_recipe_is_not_recorded(tmp_path):
     command = [sys.executable, TOOLS / "reproduce.py", "cnn_classifier/digits", "--seeds", "0", "--out", tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 1 and "earlier form of cnn_classifier/digits" in done.stderr
+
+
+def test_details_of_a_run_are_recorded_by_dotted_keys(small_detector, tmp_path):
+    """The fixture stands for a recipe's run: what is asked for is in its figures, or named as missing."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(TOOLS)!r})\n"
+        "from reproduce import figure\nfrom kzoo.run import Run\n"
+        f"run = Run({str(small_detector.path)!r})\n"
+        "print(figure(run, 'test', 'map50'), figure(run, 'test', 'per_class.Car.support'))\n"
+        "figure(run, 'test', 'per_class.Tram.f1')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    cars = json.loads((small_detector.path / "evaluation/test/figures.json").read_text())["per_class"]["Car"]["support"]
+    assert done.stdout.split() == [str(small_detector.summary["test"]["map50"]), str(cars)]
+    assert done.returncode == 1 and "has no figure per_class.Tram.f1 of its test part" in done.stderr
