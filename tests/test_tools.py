@@ -1,6 +1,7 @@
 """The tools that record figures."""
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,18 @@ def test_a_search_in_a_table_counts_each_epoch_once(engine, monkeypatch):
     spent = [spent for spent, _ in bench.simulate(recipe, table, 100)]
     # 27 trials of one epoch, of which nine go on to three, three to nine, one to 27.
     assert [spent[n - 1] for n in (27, 36, 39, 40)] == [27, 45, 63, 81] and spent[-1] <= 100
+
+
+def test_details_of_a_run_are_recorded_by_dotted_keys(small_detector, tmp_path):
+    """The fixture stands for a recipe's run: what is asked for is in its figures, or named as missing."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(TOOLS)!r})\n"
+        "from reproduce import figure\nfrom kzoo.run import Run\n"
+        f"run = Run({str(small_detector.path)!r})\n"
+        "print(figure(run, 'test', 'map50'), figure(run, 'test', 'per_class.Car.support'))\n"
+        "figure(run, 'test', 'per_class.Tram.f1')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    cars = json.loads((small_detector.path / "evaluation/test/figures.json").read_text())["per_class"]["Car"]["support"]
+    assert done.stdout.split() == [str(small_detector.summary["test"]["map50"]), str(cars)]
+    assert done.returncode == 1 and "has no figure per_class.Tram.f1 of its test part" in done.stderr

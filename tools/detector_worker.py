@@ -67,6 +67,7 @@ def small() -> dict:
     from kzoo import tasks
     from kzoo.tasks.detection.losses import losses
     from kzoo.tasks.detection.targets import Encoder
+    from kzoo.tasks.normalization import fused
 
     task = tasks.open_task(kzoo.load_recipe("vgg16_detector/scenes", {"data.limit": 64}))
     task.open()
@@ -90,6 +91,9 @@ def small() -> dict:
         return images, encode(tf.constant(boxes), tf.constant(labels))
 
     ready = prepare()
+    with fused(model):
+        # Traced here, the step has the kernels that a training has.
+        step(*ready)
     return {
         f"pipeline of scenes {batches.batch_size}": lambda: prepare() and None,
         f"training step of scenes {batches.batch_size}": lambda: step(*ready).numpy() and None,

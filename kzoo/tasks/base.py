@@ -32,6 +32,14 @@ class Task(abc.ABC):
 
     default_monitor: str
 
+    def look_ahead(self) -> None:
+        """Raise, before the data are opened, what would keep a fresh training from starting and needs none of them.
+
+        Raises:
+            RequestError: Such as weights that cannot be had.
+        """
+        return
+
     @abc.abstractmethod
     def open(self) -> None:
         """Open the data, check that they fit the recipe, and resolve what follows from them.
