@@ -29,7 +29,7 @@ FOUNDATION = {
 
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
 ALLOWED = {
-    "cli": VERBS | FOUNDATION | {"pretrained"},
+    "cli": VERBS | FOUNDATION | {"pretrained", "printing"},
     **{
         verb: {
             "tasks",
@@ -60,6 +60,7 @@ ALLOWED = {
     "run": {"recipe", "configs", "errors", "_version"},
     "recipe": {"sections", "registry", "configs", "errors"},
     "sections": set(),
+    "printing": {"run", "errors"},
     "registry": {"configs", "errors", "quiet"},
     "configs": {"errors"},
     "__main__": {"cli"},
