@@ -67,3 +67,11 @@ def test_details_of_a_run_are_recorded_by_dotted_keys(small_detector, tmp_path):
     cars = json.loads((small_detector.path / "evaluation/test/figures.json").read_text())["per_class"]["Car"]["support"]
     assert done.stdout.split() == [str(small_detector.summary["test"]["map50"]), str(cars)]
     assert done.returncode == 1 and "has no figure per_class.Tram.f1 of its test part" in done.stderr
+
+
+def test_a_recorded_command_names_no_path_of_this_machine(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from measurements import command
+
+    told = command(["/x/tools/bench.py", "/data/run", "--torch-python", "/venv/bin/python", "runs/a", "--write"])
+    assert told == "python tools/bench.py PATH --torch-python TORCH_PYTHON runs/a --write"

@@ -40,9 +40,6 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=1))
     if given.write:
-        # Where things lie on this machine is nobody else's business.
-        told = {"--root": "FOLDER", "--out": None}
-        sys.argv[1:] = shortened(sys.argv[1:], told)
         save("transfer", figures)
 
 
@@ -68,18 +65,6 @@ def row(way: str, changes: dict, given) -> dict:
         found[f"std of {metric}"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
     found[f"{METRICS[0]}, each seed"] = ", ".join(f"{run.summary['test'][METRICS[0]]:.4f}" for run, _ in runs)
     return {**found, "minutes": round(statistics.mean(seconds for _, seconds in runs) / 60, 1)}
-
-
-def shortened(arguments: list[str], told: dict[str, str | None]) -> list[str]:
-    """A command's arguments with values replaced, or left out with their names where there is none to tell."""
-    found, rest = [], iter(arguments)
-    for name in rest:
-        if name not in told:
-            found.append(name)
-            continue
-        next(rest)
-        found += [name, told[name]] if told[name] else []
-    return found
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ NOTES = {
     "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
 }
 TITLES = {
+    "dqn": "Learning to act: speed beside stable-baselines3 and CleanRL",
+    "text": "Text: training and writing beside PyTorch",
     "dqn_learning": "Learning to act, beside the peers",
     "serve_soak": "Serve, good and hostile requests",
     "transfer": "Detector from a classifier's weights, beside from scratch",
