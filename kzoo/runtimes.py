@@ -300,7 +300,8 @@ def _version(package: str) -> str:
     """A package's version; not all of them say it in their module."""
     from importlib import metadata
 
-    return getattr(sys.modules[package], "__version__", None) or metadata.version(package.replace("_", "-"))
+    found = getattr(sys.modules[package], "__version__", None) or metadata.version(package.replace("_", "-"))
+    return found.partition("-")[0]  # OpenVINO adds its build
 
 
 def _main(runtime: str, inputs: str, *places: str) -> None:

@@ -20,6 +20,60 @@ def test_results_are_what_the_tool_writes():
     assert done.returncode == 0, done.stderr
 
 
+def format_figures(**changes):
+    door = {"ok": True, "max_difference": 1e-6, "tolerance": 1e-5, "agreement": 1.0, "latency_ms": 0.5}
+    figures = {"signatures": {"network": door}, "bytes": 2_000_000, "opened_in": "litert", "refused": {}, "ok": True}
+    return {**figures, "error": None, "cpu_seconds": {"write": 1.0, "verify": 2.0}} | changes
+
+
+def test_every_cell_of_the_table_of_artefacts_is_verified_refused_or_failed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import artefact_table
+
+    lost = {"figure": "accuracy", "split": "test", "value": 0.5, "float": 0.9, "allowed": 0.02}
+    wrong = {**format_figures()["signatures"]["network"], "ok": False, "max_difference": 1.0}
+    formats = {
+        "h5": format_figures(),
+        "litert": format_figures(refused={"network": "it has no loops"}),
+        "onnx": format_figures(ok=False, error="cannot be written: no such operator", signatures={}),
+        "litert_int8": format_figures(ok=False, test=lost),
+    }
+    place = tmp_path / "cells" / "resnet--cifar10" / "float32"
+
+    def cells(**more):
+        (place / "export0.failed").mkdir(parents=True, exist_ok=True)
+        (place / "export0.failed" / "verify.json").write_text(json.dumps({"formats": {**formats, **more}}))
+        done = {"recipe": "resnet/cifar10", "dtype": "float32", "formats": [*formats, *more], "seconds": 9, "said": ""}
+        (place / "done0.json").write_text(json.dumps(done))
+        return artefact_table.document(tmp_path)
+
+    text, sound = cells()
+    assert sound and "4 cells: 2 verified, 2 refused with a reason." in text
+    parts = [line.split("|") for line in text.splitlines() if line.startswith("| resnet")]
+    rows = {p[2].strip(): p[-2].strip() for p in parts}
+    assert rows == {"h5": "verified", "onnx": "refused (1)", "litert": "verified (2)", "litert_int8": "refused (3)"}
+    for reason in (
+        "1. cannot be written: no such operator",
+        "2. no network: it has no loops",
+        "3. its accuracy on the",
+    ):
+        assert reason in text
+    text, sound = cells(keras=format_figures(ok=False, signatures={"network": wrong}))
+    assert not sound and "FAILED" in text and "network differs by 1.0e+00" in text
+
+
+def test_short_runs_are_of_every_recipe(tmp_path, monkeypatch):
+    """With data that every machine has, and the recipe's own network."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import short_runs
+
+    for name in kzoo.list_recipes():
+        recipe, own = short_runs.load(name, "float32", tmp_path), kzoo.load_recipe(name)
+        recipe.check()
+        changed = {k for k, v in recipe.arguments.items() if own.arguments.get(k) != v}
+        assert changed <= {"num_classes", "backbone_weights"}, name
+
+
 def test_a_run_of_an_earlier_recipe_is_not_recorded(tmp_path):
     """The folder holds a finished run of other settings, which is no result of the recipe as it stands."""
     recipe = kzoo.load_recipe("cnn_classifier/digits", {"train.epochs": 1, "arguments.filters": [4]})

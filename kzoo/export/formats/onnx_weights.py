@@ -149,10 +149,7 @@ def _digest(tensor) -> bytes:
 def _aligned(tensors, offset: int) -> Iterator[tuple[bytes, object]]:
     """Each tensor with the bytes of its field that go before its own bytes, which fill up to the alignment."""
     for tensor in tensors:
-        known = type(tensor)()
-        known.CopyFrom(tensor)
-        known.ClearField("raw_data")
-        known.ClearField("doc_string")
+        known = type(tensor)(dims=tensor.dims, data_type=tensor.data_type, name=tensor.name)
         for padding in (0, *range(2, ALIGNMENT + 4)):
             inner = known.SerializeToString()
             if padding:
