@@ -53,7 +53,7 @@ def difference(chief: dict[str, str], worker: dict[str, str]) -> str:
     for key, told in names.items():
         one, other = chief.get(key, "none"), worker.get(key, "none")
         if one != other:
-            return f"chief and worker {told}: {one} and {other}"
+            return f"chief and worker {told}: {one[:16]} and {other[:16]}"
     return ""
 
 

@@ -153,6 +153,7 @@ class Worker:
             WorkError: The chief has gone.
             RequestError: The chief has been replaced by one of another recipe.
         """
+        console.say(f"training for the chief at {self.address}: {self.folder}")
         with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:
             futures = [pool.submit(self._serve, f"{self.name}#{n}", share) for n, share in enumerate(shares)]
             try:
