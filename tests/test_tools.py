@@ -41,3 +41,27 @@ def test_details_of_a_run_are_recorded_by_dotted_keys(small_detector, tmp_path):
     cars = json.loads((small_detector.path / "evaluation/test/figures.json").read_text())["per_class"]["Car"]["support"]
     assert done.stdout.split() == [str(small_detector.summary["test"]["map50"]), str(cars)]
     assert done.returncode == 1 and "has no figure per_class.Tram.f1 of its test part" in done.stderr
+
+
+def test_what_is_compared_fits_together(monkeypatch):
+    """The classifier fills every stage of the small detectors, and of the frozen ones all but two are trained later."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from compare_transfer import CLASSIFIER, shortened, ways
+
+    from kzoo.tasks import freezing
+
+    classifier = kzoo.build("cnn_classifier", **kzoo.load_recipe(CLASSIFIER).arguments)
+    theirs = {layer.name: [w.shape for w in layer.weights] for layer in classifier.layers if layer.weights}
+    changes = ways(Path("runs/c"), 4)
+    assert [c["train.epochs"] for c in changes.values()] == [4, 4, 4]
+    recipe = kzoo.load_recipe("vgg16_detector/bccd", list(changes.values())[-1])
+    model = kzoo.build("vgg16_detector", **recipe.arguments)
+    stages = [layer for layer in model.layers if layer.weights and layer.name.startswith("stage")]
+    assert len(stages) == 26 and all(theirs[s.name] == [w.shape for w in s.weights] for s in stages)
+    for layer in stages:
+        layer.trainable = False
+    thaw = freezing.Thaw(model, recipe.train.unfreeze)
+    assert not thaw.to(0) and thaw.to(1)
+    assert {layer.name[:6] for layer in stages if not layer.trainable} == {"stage1", "stage2"}
+    given = ["--root", "/data", "--epochs", "4", "--out", "/tmp/x", "--write"]
+    assert shortened(given, {"--root": "FOLDER", "--out": None}) == ["--root", "FOLDER", "--epochs", "4", "--write"]
