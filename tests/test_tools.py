@@ -129,3 +129,25 @@ def test_a_recorded_command_names_no_path_of_this_machine(monkeypatch):
 
     told = command(["/x/tools/bench.py", "/data/run", "--torch-python", "/venv/bin/python", "runs/a", "--write"])
     assert told == "python tools/bench.py PATH --torch-python TORCH_PYTHON runs/a --write"
+
+
+def test_what_is_compared_fits_together(monkeypatch):
+    """The classifier fills every stage of the small detectors, and of the frozen ones all but two are trained later."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from compare_transfer import CLASSIFIER, ways
+
+    from kzoo.tasks import freezing
+
+    classifier = kzoo.build("cnn_classifier", **kzoo.load_recipe(CLASSIFIER).arguments)
+    theirs = {layer.name: [w.shape for w in layer.weights] for layer in classifier.layers if layer.weights}
+    changes = ways(Path("runs/c"), 4)
+    assert [c["train.epochs"] for c in changes.values()] == [4, 4, 4]
+    recipe = kzoo.load_recipe("vgg16_detector/bccd", list(changes.values())[-1])
+    model = kzoo.build("vgg16_detector", **recipe.arguments)
+    stages = [layer for layer in model.layers if layer.weights and layer.name.startswith("stage")]
+    assert len(stages) == 26 and all(theirs[s.name] == [w.shape for w in s.weights] for s in stages)
+    for layer in stages:
+        layer.trainable = False
+    thaw = freezing.Thaw(model, recipe.train.unfreeze)
+    assert not thaw.to(0) and thaw.to(1)
+    assert {layer.name[:6] for layer in stages if not layer.trainable} == {"stage1", "stage2"}
