@@ -17,6 +17,10 @@ NOTES = {
 }
 TITLES = {
     "dqn_learning": "Learning to act, beside the peers",
+    "poor_start": "Searches of twenty minutes from poor settings",
+    "search": "Searches by epochs, in a table of all combinations",
+    "search_memory": "Memory of a search's trials",
+    "search_workers": "A search with one worker and with two",
     "serve_soak": "Serve, good and hostile requests",
 }
 
