@@ -263,6 +263,23 @@ def test_language_models(name, arguments, kind, tmp_path):
     assert [t["continuation"] for t in texts] == [answers.tokenizer.decode(row) for row in written]
 
 
+def test_half_precision_keeps_norms_of_large_features(tmp_path):
+    """A detector's feature maps are divided by their norm, whose square half precision does not hold."""
+    import onnxruntime
+
+    arguments = {"input_shape": [64, 64, 3], "width": 0.0625, "num_classes": 2, "taps": [3], "extras": []}
+    arguments |= {"scales": [0.2, 0.5, 0.8], "aspect_ratios": [[2.0], [2.0]]}
+    model = kzoo.build("vgg16_detector", **arguments)
+    subject = Subject(model, {"model": "vgg16_detector"}, {}, {}, tmp_path, lambda door: {})
+    FORMATS["onnx_float16"].save(subject, tmp_path / "model.float16.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.float16.onnx"))
+    image = 300 * np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    found = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"image": image}), strict=True))
+    for name, wanted in model(image).items():
+        wanted = np.asarray(wanted)
+        np.testing.assert_allclose(found[name], wanted, rtol=0, atol=5e-3 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("kind", ["onnx", "litert", "openvino"])
 def test_q_networks(kind, tmp_path):
     importorskip(kind)

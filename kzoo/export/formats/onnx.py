@@ -73,16 +73,40 @@ class OnnxFloat16(Format):
     def save(self, subject: Subject, path: Path) -> dict[str, str]:
         """Convert the network."""
         import onnx
-        from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
 
+        proto = onnx.load(source(subject))
+        squares = [n.name for n in proto.graph.node if n.op_type == "Mul" and n.input[0] == n.input[1]]
         with hushed():
-            proto = convert_float_to_float16(onnx.load(source(subject)), keep_io_types=True, disable_shape_infer=True)
+            proto = convert_float_to_float16(
+                proto,
+                keep_io_types=True,
+                # A sum of squares, as norms are made of, soon exceeds half precision's 65,504.
+                op_block_list=[*DEFAULT_OP_BLOCK_LIST, "ReduceSum", "Sqrt", "Reciprocal"],
+                node_block_list=squares,
+            )
+            _join_float32(proto.graph)
             # The casts of the inputs were put at the end.
             OnnxModel(proto).topological_sort()
         onnx.checker.check_model(proto)
         write(proto, path)
         return {}
+
+
+def _join_float32(graph) -> None:
+    """Let float32 go from one node that keeps it straight to the next, and not through half precision between them."""
+    from onnx import TensorProto
+
+    casts = {n.output[0]: (n.input[0], n.attribute[0].i) for n in graph.node if n.op_type == "Cast"}
+    straight = {}
+    for name, (source, kind) in casts.items():
+        if kind == TensorProto.FLOAT and casts.get(source, ("", 0))[1] == TensorProto.FLOAT16:
+            # The input of a cast to half precision that a converter made is float32.
+            straight[name] = casts[source][0]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = straight.get(name, name)
 
 
 def graph(subject: Subject, door: str):
