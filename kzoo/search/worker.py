@@ -6,6 +6,7 @@ Call `kzoo.quiet.import_keras` before importing this module.
 import concurrent.futures
 import contextlib
 import math
+import secrets
 import socket
 import threading
 import time
@@ -142,7 +143,9 @@ class Worker:
     def __init__(self, recipe: recipes.Recipe, goal: tuple[str, str], address: str, folder: Path):
         self.recipe, self.address, self.folder = recipe, address, folder
         self.trials = Trials(folder, recipe, *goal)
-        self.name = f"{socket.gethostname()}:{folder.resolve()}"
+        # Machines that were made from one image may have a name and a folder in common.
+        token = read_json(folder / "worker.json")["id"]
+        self.name = f"{socket.gethostname()}:{folder.resolve()}#{token}"
         self.trained = 0
         self._cancelled = threading.Event()
 
@@ -155,7 +158,7 @@ class Worker:
         """
         console.say(f"training for the chief at {self.address}: {self.folder}")
         with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:
-            futures = [pool.submit(self._serve, f"{self.name}#{n}", share) for n, share in enumerate(shares)]
+            futures = [pool.submit(self._serve, f"{self.name}-{n}", share) for n, share in enumerate(shares)]
             try:
                 for future in concurrent.futures.as_completed(futures):
                     future.result()
@@ -253,6 +256,6 @@ def _open(folder: Path, search: str) -> None:
     if found is None:
         if any(not p.name.startswith(".") for p in folder.iterdir()):
             raise RequestError(f"{folder} is not empty and no worker's; name another --out")
-        write_json(folder / "worker.json", {"search": search})
+        write_json(folder / "worker.json", {"search": search, "id": secrets.token_hex(2)})
     elif found.get("search") != search:
         raise RequestError(f"{folder} holds trials of another search; name another --out")
