@@ -13,6 +13,7 @@ exit code is 1 if a cell is neither verified nor refused with a reason.
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,7 +180,8 @@ def _cell(name: str, figures: dict | None, reasons: dict[str, int]) -> str:
         return ""
 
     def noted(reason: str) -> str:
-        reason = reason.replace("|", "\\|").replace("\n", " ")
+        # Where it was on this machine is nobody else's business.
+        reason = re.sub(r"/\S+/", "", reason).replace("|", "\\|").replace("\n", " ")
         return f"({reasons.setdefault(reason, len(reasons) + 1)})"
 
     quantised = FORMATS[name].precision != "float32"
