@@ -46,7 +46,6 @@ TRIALS = 30  # of random search, whose epochs are every tuner's budget
 TUNERS = {
     "random": {"tuner": "random"},
     "Bayesian": {"tuner": "bayesian"},
-    "Bayesian, median pruning": {"tuner": "bayesian", "pruner": "median", "min_epochs": 3},
     "Hyperband": {"tuner": "hyperband", "min_epochs": 1, "factor": 3},
     "Optuna TPE": {"engine": "optuna", "tuner": "tpe"},
     "Optuna TPE, median pruning": {"engine": "optuna", "tuner": "tpe", "pruner": "median", "min_epochs": 3},
