@@ -34,6 +34,7 @@ _HOMES = {
     "load_recipe": "kzoo.recipe",
     "play": "kzoo.play",
     "predict": "kzoo.evaluate",
+    "publish": "kzoo.export",
     "register": "kzoo.registry",
     "report": "kzoo.report",
     "resume": "kzoo.train",

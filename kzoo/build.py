@@ -59,6 +59,23 @@ def rebuild(card: dict, weights: str | Path):
     return model
 
 
+def quantised(card: dict, weights: str | Path):
+    """The network of a card with 8-bit weights, as ``model.int8.keras`` holds them, all of which must fit.
+
+    Raises:
+        RequestError: As of `rebuild`.
+    """
+    model = portable(_new(card["model"], card["arguments"]))
+    model.quantize("int8")
+    _load_into(model, weights)
+    return model
+
+
+def is_quantised(path: Path) -> bool:
+    """Whether a file is a Keras model with 8-bit weights that `kzoo.export` wrote."""
+    return path.name.endswith(".int8.keras")
+
+
 def skeleton(card: dict):
     """The network of a card with whatever weights, for its shapes and names.
 
@@ -136,7 +153,7 @@ def load(path: str | Path):
             with the ``model.json`` that was written beside it.
 
     Returns:
-        An uncompiled float32 ``keras.Model`` with the weights.
+        An uncompiled float32 ``keras.Model`` with the weights; of ``model.int8.keras`` one whose weights are 8-bit.
 
     Raises:
         RequestError: The path is neither, or its arrays do not fit the model that it names.
@@ -147,4 +164,4 @@ def load(path: str | Path):
     card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
     if not isinstance(card, dict) or not {"model", "arguments"} <= set(card):
         raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
-    return rebuild(card, path)
+    return (quantised if is_quantised(path) else rebuild)(card, path)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kzoo import _version, configs, console, registry
+from kzoo import _version, configs, console, printing, registry
 from kzoo.errors import KzooError, RequestError
 
 app = typer.Typer(
@@ -51,8 +51,8 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a dotted recipe key.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 _FORMATS = (
-    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert; quantised keras_int8, onnx_int8, "
-    "onnx_float16, litert_dynamic, litert_int8, litert_float16."
+    "Comma-separated: h5, keras, weights_h5, saved_model, onnx, litert, openvino; quantised keras_int8, "
+    "onnx_int8, onnx_float16, litert_dynamic, litert_int8, litert_float16."
 )
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe such as cnn_classifier/digits, or a file.")]
 
@@ -78,12 +78,12 @@ def list_(
     if not models:
         raise RequestError(f"no model matches {pattern!r}" + (f" with the task {task!r}" if task else ""))
     if as_json:
-        _print_json([{"name": m.name, "task": m.task, "summary": m.summary, "recipes": m.recipes} for m in models])
+        printing.as_json([{"name": m.name, "task": m.task, "summary": m.summary, "recipes": m.recipes} for m in models])
         return
-    _print_table(
+    printing.table(
         ["model", "task", "parameters", "recipes"],
         [
-            [m.name, m.task, _number(m.parameter_count), "  ".join(r.partition("/")[2] for r in m.recipes)]
+            [m.name, m.task, printing.number(m.parameter_count), "  ".join(r.partition("/")[2] for r in m.recipes)]
             for m in models
         ],
     )
@@ -108,11 +108,12 @@ def info(
     if as_json:
         keys = ("name", "task", "module", "summary", "parameter_count", "recipes", "results")
         weights = [{k: getattr(w, k) for k in ("tag", "size", "url", "metrics", "data", "licence")} for w in trained]
-        _print_json({k: getattr(known, k) for k in keys} | {"parameters": parameters, "weights": weights})
+        printing.as_json({k: getattr(known, k) for k in keys} | {"parameters": parameters, "weights": weights})
         return
-    print(f"{known.name}  ({known.task}, {_number(known.parameter_count)} parameters by default, {known.module})\n")
+    count = printing.number(known.parameter_count)
+    print(f"{known.name}  ({known.task}, {count} parameters by default, {known.module})\n")
     print(f"{known.summary}\n")
-    _print_table(
+    printing.table(
         ["argument", "type", "default"], [[p["name"], p["type"], p.get("default", "required")] for p in parameters]
     )
     for recipe in known.recipes:
@@ -155,13 +156,13 @@ def train(
         run = start(recipes.load(recipe, sets or ()), out=out, until=until)
     summary = run.summary
     if as_json:
-        _print_json({"run": str(run.path), **(summary or {"finished": None})})
+        printing.as_json({"run": str(run.path), **(summary or {"finished": None})})
         return
     print(f"run  {run.path}")
     for part in ("training", "validation", "test"):
         figures = (summary or {}).get(part) or {}
         if figures:
-            print(f"{part}  " + "  ".join(f"{k} {_figure(v)}" for k, v in figures.items()))
+            print(f"{part}  " + "  ".join(f"{k} {printing.figure(v)}" for k, v in figures.items()))
 
 
 @app.command()
@@ -184,13 +185,17 @@ def evaluate(
     split = split or "test"
     figures = judge(run, split=split, **_given(episodes=episodes))
     if as_json:
-        _print_json(figures)
+        printing.as_json(figures)
         return
-    _print_table(["figure", split], [[k, _figure(v)] for k, v in figures.items() if isinstance(v, int | float)])
+    printing.table(
+        ["figure", split], [[k, printing.figure(v)] for k, v in figures.items() if isinstance(v, int | float)]
+    )
     rows = figures.get("per_class", {})
     if rows:
         columns = list(next(iter(rows.values())))
-        _print_table(["class", *columns], [[name, *(_figure(v) for v in row.values())] for name, row in rows.items()])
+        printing.table(
+            ["class", *columns], [[name, *(printing.figure(v) for v in row.values())] for name, row in rows.items()]
+        )
     print(f"written to {run / 'evaluation' / split}")
 
 
@@ -223,7 +228,7 @@ def predict(
         run, inputs, **_given(top=top, score=score, overlap=overlap, limit=limit, out=out, formats=formats)
     )
     if as_json:
-        _print_json(answers)
+        printing.as_json(answers)
         return
     header, *rows = tabulate(run, answers)
     if as_csv:
@@ -231,7 +236,7 @@ def predict(
 
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
     else:
-        _print_table(header, rows)
+        printing.table(header, rows)
 
 
 @app.command()
@@ -250,10 +255,10 @@ def explain(
 
     answers = draw(run, inputs, out=out, label=label, layer=layer)
     if as_json:
-        _print_json(answers)
+        printing.as_json(answers)
     else:
         rows = [[a["input"], a["label"], f"{a['probability']:.4f}", a["picture"]] for a in answers]
-        _print_table(["input", "label", "probability", "picture"], rows)
+        printing.table(["input", "label", "probability", "picture"], rows)
 
 
 @app.command()
@@ -292,7 +297,7 @@ def generate(
         return
     texts = write(run, prompt, num=num, **how)
     if as_json:
-        _print_json(texts)
+        printing.as_json(texts)
     else:
         print("\n---\n".join(texts))
 
@@ -313,9 +318,9 @@ def play(
 
     played = watch(run, episodes=episodes, video=video, render=render, seed=seed)
     if as_json:
-        _print_json(played)
+        printing.as_json(played)
         return
-    _print_table(list(played[0]), [[_figure(v) for v in p.values()] for p in played])
+    printing.table(list(played[0]), [[printing.figure(v) for v in p.values()] for p in played])
     if video is not None:
         print(f"written to {video}")
 
@@ -337,11 +342,11 @@ def inspect(
 
     found = look(recipes.load(recipe, sets or ()), out=out, pictures=pictures, plain=plain)
     if as_json:
-        _print_json(found)
+        printing.as_json(found)
         return
     parts = list(found["classes"])
     names = list(next(iter(found["classes"].values())))
-    _print_table(["objects", *parts], [[n, *(found["classes"][p][n] for p in parts)] for n in names])
+    printing.table(["objects", *parts], [[n, *(found["classes"][p][n] for p in parts)] for n in names])
     print(f"written to {found['sheet']}")
 
 
@@ -361,15 +366,15 @@ def anchors(
 
     found = survey(recipes.load(recipe, sets or ()), split=split, shapes=shapes)
     if as_json:
-        _print_json(found)
+        printing.as_json(found)
         return
     width, height = found["input"][1], found["input"][0]
     print(f"{found['boxes']:,} default boxes on {height}x{width}; a match takes an IoU of {found['overlap']:g}")
     header = [k.replace("matched_50", "IoU >= 0.5").replace("_", " ") for k in found["rows"][0]]
-    _print_table(header, [[_short(v) for v in row.values()] for row in found["rows"]])
+    printing.table(header, [[printing.short(v) for v in row.values()] for row in found["rows"]])
     if shapes:
         print(f"\n{len(found['shapes'])} shapes by k-means, mean IoU {found['shapes_iou']:.3f}")
-        _print_table(list(found["shapes"][0]), [[_short(v) for v in row.values()] for row in found["shapes"]])
+        printing.table(list(found["shapes"][0]), [[printing.short(v) for v in row.values()] for row in found["shapes"]])
 
 
 @app.command()
@@ -407,7 +412,7 @@ def search(
         if dry or chief or ray or retrain or resume is not None:
             raise RequestError("--worker takes no --chief, --ray, --retrain, --resume or --dry-run")
         trained = join(parent, worker, out=out, workers=workers)
-        _print_json({"trained": trained}) if as_json else print(f"{trained} trials trained")
+        printing.as_json({"trained": trained}) if as_json else print(f"{trained} trials trained")
         return
     if dry:
         plan = dry_run(parent)
@@ -415,7 +420,7 @@ def search(
         return
     winner = look(parent, out=out, workers=workers, resume=resume, retrain=retrain, chief=chief, ray=ray)
     if as_json:
-        _print_json({"recipe": winner.name, **winner.values()})
+        printing.as_json({"recipe": winner.name, **winner.values()})
     else:
         print(winner.dump(resolved=False), end="")
 
@@ -425,15 +430,30 @@ def export(
     run: RunFolder,
     formats: Annotated[str | None, typer.Option(help=_FORMATS)] = None,
     out: Out = None,
+    serving_dir: Annotated[
+        Path | None, typer.Option(help="Publish the SavedModel there too, as <name>/<version>/, for model servers.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name in --serving-dir; default: the network's.")] = None,
+    version: Annotated[int | None, typer.Option(help="Its version there; default: one more than the highest.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Export a run and verify each artefact in a fresh process of its own runtime."""
     from kzoo.export import export as write
+    from kzoo.export import publishing
 
     chosen = tuple(f.strip() for f in formats.split(",")) if formats else None
-    _print_report(lambda: write(run, out=out, formats=chosen), as_json)
+    if serving_dir is None:
+        if name is not None or version is not None:
+            raise RequestError("--name and --version say where in --serving-dir the model goes: name that too")
+        printing.report(lambda: write(run, out=out, formats=chosen), as_json)
+        return
+    publishing.check_run(run, chosen, serving_dir, name, version)
+    report = printing.report(lambda: write(run, out=out, formats=chosen), as_json)
+    place = publishing.publish(report.folder, serving_dir, name=name, version=version)
+    if not as_json:
+        print(f"published {place}")
 
 
 @app.command()
@@ -446,7 +466,7 @@ def verify(
     """Verify an export again: every byte, and every answer in a fresh process."""
     from kzoo.export import verify as check
 
-    _print_report(lambda: check(folder), as_json)
+    printing.report(lambda: check(folder), as_json)
 
 
 @app.command()
@@ -480,19 +500,21 @@ def bench(
     how = {"precisions": precisions, "training": training, "jit_compile": jit}
     found = measure(subject, batch_sizes=sizes, seconds=seconds, **how, **arguments)
     if as_json:
-        _print_json(found.as_dict())
+        printing.as_json(found.as_dict())
         return
-    print(f"{found.model}  {found.parameters:,} parameters  {_number(found.flops)} FLOPs for one item")
+    print(f"{found.model}  {found.parameters:,} parameters  {printing.number(found.flops)} FLOPs for one item")
     print(f"{found.environment['processor']}, {found.environment['cores']} cores, {found.environment['backend']}")
     rows = [
         [t.precision, t.mode, t.batch_size, t.p50_ms, t.p95_ms, f"{t.items_per_second:,.0f}"] for t in found.timings
     ]
-    _print_table(["precision", "mode", "batch", "p50 ms", "p95 ms", "items/s"], rows)
+    printing.table(["precision", "mode", "batch", "p50 ms", "p95 ms", "items/s"], rows)
 
 
 @app.command()
 def serve(
-    path: Annotated[Path, typer.Argument(metavar="RUN|EXPORT", help="A run's folder, an export's, or a SavedModel's.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|ARTEFACT", help="A run's folder, an exported artefact, or <name>/<version>/.")
+    ],
     name: Annotated[str | None, typer.Option(help="The model's name in addresses; default: the network's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8501,
@@ -525,7 +547,7 @@ def report(run: RunFolder, out: Out = None, as_json: Json = False, quiet: Quiet 
 
     path = write(run, out=out)
     if as_json:
-        _print_json({"report": str(path)})
+        printing.as_json({"report": str(path)})
     else:
         print(path)
 
@@ -538,9 +560,9 @@ def _score(run: Path, split: str | None, text: str | None, html: Path | None, as
 
     figures = score(run, text, html=html)
     if as_json:
-        _print_json(figures)
+        printing.as_json(figures)
         return
-    _print_table(["figure", text], [[k, _figure(v)] for k, v in figures.items()])
+    printing.table(["figure", text], [[k, printing.figure(v)] for k, v in figures.items()])
     if html is not None:
         print(f"written to {html}")
 
@@ -592,55 +614,3 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 def _given(**options) -> dict[str, Any]:
     """Options that were given."""
     return {k: v for k, v in options.items() if v is not None}
-
-
-def _print_report(work, as_json: bool) -> None:
-    """Do an export's work and print its report, also the report of one that fails."""
-    failure = None
-    try:
-        report = work()
-    except KzooError as error:
-        report, failure = getattr(error, "report", None), error
-    if report is not None and as_json:
-        _print_json(report.as_dict())
-    elif report is not None:
-        header, *rows = report.rows()
-        _print_table(header, rows)
-    if failure is not None:
-        raise failure
-    if not as_json:
-        print(f"verified {report.folder}")
-
-
-def _print_json(values: Any) -> None:
-    from kzoo.run import finite
-
-    # What is no plain value, such as a path, is written as text.
-    print(json.dumps(finite(values), indent=1, default=str))
-
-
-def _print_table(header: list[str], rows: list[list[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    terminal = Console()
-    # A pipe has no width: lines stay whole there, for grep and for files.
-    out = terminal if terminal.is_terminal else Console(width=1000)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    out.print(table, markup=False, highlight=False)
-
-
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

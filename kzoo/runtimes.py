@@ -1,7 +1,8 @@
-"""Runs an exported artefact in the runtime that will serve it, in a process of its own.
+"""Runs exported artefacts in the runtime that will serve them, in a process of its own.
 
-`kzoo.export` runs this file by its path, ``python -I runtimes.py RUNTIME ARTEFACT INPUTS.npz OUTPUTS.npz``, so that the
-process holds that runtime and numpy and nothing else: it is no import of kzoo. Another runtime is another opener below.
+`kzoo.export` runs this file by its path, ``python -I runtimes.py RUNTIME INPUTS.npz ARTEFACT OUTPUTS.npz ...``, so that
+the process holds that runtime and numpy and nothing else: it is no import of kzoo. Another runtime is another opener
+below. Each artefact's outputs are written before the next one is opened.
 
 INPUTS and OUTPUTS hold calls: door -> batch size -> arrays by name. In the file an array's key is ``door/size/name``.
 """
@@ -111,7 +112,7 @@ def _open_keras(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
 
 
 def _open_kzoo(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
-    """The network of a file that holds weights alone, rebuilt by the zoo."""
+    """The network of a file that holds weights alone, or layers of the zoo, rebuilt by the zoo."""
     import kzoo
 
     model = kzoo.load(artefact)
@@ -134,36 +135,64 @@ def _open_litert(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
     return doors, ("ai_edge_litert",)
 
 
+def _open_openvino(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """The doors of a folder of OpenVINO's."""
+    doors = open_openvino(artefact)
+    _refuse_others("tensorflow", "keras", "kzoo", "onnx")
+    return doors, ("openvino",)
+
+
+class Door:
+    """A function of arrays by name.
+
+    Attributes:
+        inputs: Shape of each array that it takes, by name; None where any size fits.
+    """
+
+    def __init__(self, call: Callable[[Mapping], Arrays], inputs: Mapping[str, tuple]):
+        self._call, self.inputs = call, inputs
+
+    def __call__(self, inputs: Mapping) -> Arrays:
+        """Outputs by name."""
+        return self._call(inputs)
+
+
 def open_onnx(artefact: str | os.PathLike, metadata: bool = False):
     """Doors of ONNX files as functions of arrays by name; with `metadata` the main file's metadata too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
+    sessions = {
+        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for door, path in onnx_files(artefact).items()
+    }
+    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
+    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+
+
+def onnx_files(artefact: str | os.PathLike) -> dict[str, str]:
+    """Path of each door: the file itself and those called ``<its stem>-<door>.onnx`` beside it."""
     stem, suffix = os.path.splitext(artefact)
     folder, start = os.path.split(stem)
     files = {NETWORK: os.fspath(artefact)}
     for name in sorted(os.listdir(folder or ".")):
         if name.startswith(f"{start}-") and name.endswith(suffix):
             files[name[len(start) + 1 : -len(suffix)]] = os.path.join(folder, name)
-    sessions = {
-        door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for door, path in files.items()
-    }
-    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
-    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+    return files
 
 
-def _onnx_door(session, network: bool) -> Callable:
-    taken, given = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+def _onnx_door(session, network: bool) -> Door:
+    given = [o.name for o in session.get_outputs()]
+    taken = {i.name: tuple(n if isinstance(n, int) else None for n in i.shape) for i in session.get_inputs()}
 
-    def door(inputs):
+    def call(inputs):
         # What does not decide an output is no input of the graph.
         return _renamed(
             dict(zip(given, session.run(None, {k: inputs[k] for k in taken}), strict=True)), inputs, network
         )
 
-    return door
+    return Door(call, taken)
 
 
 def open_litert(artefact: str | os.PathLike, metadata: bool = False):
@@ -177,9 +206,43 @@ def open_litert(artefact: str | os.PathLike, metadata: bool = False):
     return (doors, _litert_metadata(artefact)) if metadata else doors
 
 
-def _litert_door(runner, network: bool) -> Callable:
-    taken = list(runner.get_input_details())
-    return lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network)
+def _litert_door(runner, network: bool) -> Door:
+    taken = {
+        name: tuple(int(n) if n >= 0 else None for n in details["shape_signature"])
+        for name, details in runner.get_input_details().items()
+    }
+    return Door(lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network), taken)
+
+
+def open_openvino(artefact: str | os.PathLike) -> dict[str, "Door"]:
+    """Doors of a folder of OpenVINO's as functions of arrays by name."""
+    import openvino
+
+    core, doors = openvino.Core(), {}
+    for file in sorted(os.listdir(artefact)):
+        name, suffix = os.path.splitext(file)
+        if suffix == ".xml":
+            # Without the hint it computes in bfloat16 where the processor can.
+            settings = {"INFERENCE_PRECISION_HINT": "f32"}
+            model = core.read_model(os.path.join(artefact, file))
+            doors[name] = _openvino_door(model, core.compile_model(model, "CPU", settings), name == NETWORK)
+    return doors
+
+
+def _openvino_door(model, compiled, network: bool) -> Door:
+    # A compiled model has further names for what it merged.
+    taken = {
+        port.get_any_name(): tuple(None if n.is_dynamic else n.get_length() for n in port.get_partial_shape())
+        for port in model.inputs
+    }
+
+    given = [port.get_any_name() for port in model.outputs]
+
+    def call(inputs):
+        found = compiled([np.asarray(inputs[k]) for k in taken])
+        return _renamed({name: found[place].copy() for place, name in enumerate(given)}, inputs, network)
+
+    return Door(call, taken)
 
 
 def _litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:
@@ -215,6 +278,7 @@ RUNTIMES = {
     "kzoo": _open_kzoo,
     "onnxruntime": _open_onnxruntime,
     "litert": _open_litert,
+    "openvino": _open_openvino,
 }
 
 
@@ -236,12 +300,25 @@ def _version(package: str) -> str:
     """A package's version; not all of them say it in their module."""
     from importlib import metadata
 
-    return getattr(sys.modules[package], "__version__", None) or metadata.version(package.replace("_", "-"))
+    found = getattr(sys.modules[package], "__version__", None) or metadata.version(package.replace("_", "-"))
+    return found.partition("-")[0]  # OpenVINO adds its build
 
 
-def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
-    """Make every call for which the artefact has a door, and time the smallest of each door."""
+def _main(runtime: str, inputs: str, *places: str) -> None:
+    """Run artefacts, each of which is followed by the place of its outputs."""
     calls, _ = read_calls(inputs)
+    started = 0.0  # of the CPU's clock of this process, whose start the first artefact bears
+    for artefact, outputs in zip(places[::2], places[1::2], strict=True):
+        answers, document = _run(runtime, artefact, calls)
+        ended = time.process_time()
+        part = f"{outputs}.part.npz"
+        write_calls(part, answers, {**document, "cpu_seconds": round(ended - started, 2)})
+        os.replace(part, outputs)
+        started = ended
+
+
+def _run(runtime: str, artefact: str, calls: Calls) -> tuple[Calls, dict]:
+    """Make every call for which the artefact has a door, and time the smallest of each door."""
     doors, packages = RUNTIMES[runtime](artefact)
     answers = {
         door: {size: _fetched(doors[door](values)) for size, values in sizes.items()}
@@ -251,7 +328,7 @@ def _main(runtime: str, artefact: str, inputs: str, outputs: str) -> None:
     latency = {door: _latency(doors[door], calls[door][min(calls[door])]) for door in answers}
     versions = {"python": platform.python_version(), "numpy": np.__version__}
     versions |= {name: _version(name) for name in packages}
-    write_calls(outputs, answers, {"versions": versions, "latency_ms": latency})
+    return answers, {"versions": versions, "latency_ms": latency}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Answers of a run or an export over HTTP."""
+"""Answers of a run or an artefact over HTTP."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,8 @@ def serve(
     something that has them.
 
     Args:
-        path: A run's folder, an export's, or a SavedModel's.
+        path: A run's folder; an artefact's file; the folder of an export, of a SavedModel, or of a model server
+            (``<name>/<version>/``, of which the highest is served).
         name: The model's name in addresses; default: the network's.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from kzoo import registry, runtimes, vetting
-from kzoo.build import load, portable, skeleton
+from kzoo.build import is_quantised, load, quantised, skeleton
 from kzoo.errors import RequestError
 from kzoo.run import read_json
-from kzoo.weights import load_into
 
 # Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
 _RUNTIMES = {".onnx": (("onnxruntime", "onnx"), "onnx"), ".tflite": (("ai_edge_litert",), "litert")}
@@ -41,7 +40,7 @@ class Network:
         self.layers = [self]  # for those who look into networks: one layer, of an unknown kind
         self._names = [t.name for t in model.inputs]
         self._doors = _doors(artefact, card)
-        self._run = self._network()
+        self._run = _by_rows(self._network())
 
     def __getattr__(self, name: str):
         if name in ("name", "inputs", "input", "outputs", "output", "output_names", "default_boxes"):
@@ -95,18 +94,45 @@ class Network:
         return {"logits": np.stack(logits, 1), **state}
 
 
+def _by_rows(door: Callable) -> Callable:
+    """A door for any number of rows, of one that takes a single one, as compilers for small devices make them."""
+    shapes = getattr(door, "inputs", {}).values()
+    if not shapes or any(not shape or shape[0] != 1 for shape in shapes):
+        return door
+
+    def rows(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(next(iter(inputs.values())))
+        # Of no rows there would be no outputs either.
+        answers = [door({k: v[row : row + 1] for k, v in inputs.items()}) for row in range(count)]
+        return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+
+    return rows
+
+
 def is_artefact(path: str | Path) -> bool:
     """Whether a path is an artefact's and not a run's."""
     path = Path(path)
-    return path.suffix in (*_RUNTIMES, *_OWN) or (path / "saved_model.pb").is_file()
+    return path.suffix in (*_RUNTIMES, *_OWN) or (path / "saved_model.pb").is_file() or is_openvino(path)
+
+
+def is_openvino(path: Path) -> bool:
+    """Whether a path is a folder of OpenVINO's that `kzoo.export` wrote."""
+    return (path / f"{runtimes.NETWORK}.xml").is_file()
+
+
+def versions(folder: Path) -> list[int]:
+    """Versions of a model in its folder of a model server, lowest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def open_artefact(path: str | Path):
     """An artefact's network, and its card (``model.json``).
 
     Args:
-        path: A ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or ``.tflite`` file or a SavedModel's folder that
-            `kzoo.export` wrote.
+        path: A ``.keras``, ``.h5``, ``.weights.h5``, ``.onnx`` or ``.tflite`` file or a folder of a SavedModel
+            or of OpenVINO's that `kzoo.export` wrote.
 
     Returns:
         A Keras model or a `Network`, and the card.
@@ -115,13 +141,9 @@ def open_artefact(path: str | Path):
         RequestError: There is no such file, it is damaged or no artefact of the zoo, or its runtime is missing.
     """
     path, known = Path(path), card(path)
-    if path.suffix in _OWN and not _is_quantised(path):
+    if path.suffix in _OWN and not is_quantised(path):
         return load(path), known
     return Network(path, skeleton(known), known), known
-
-
-def _is_quantised(path: Path) -> bool:
-    return path.name.endswith(".int8.keras")
 
 
 def card(path: str | Path) -> dict[str, Any]:
@@ -139,6 +161,8 @@ def card(path: str | Path) -> dict[str, Any]:
 
 def read_card(path: Path) -> Any:
     """The card as it stands, inside where the format has a place for it, else beside; None where there is none."""
+    if is_openvino(path):
+        return read_json(path / "model.json")
     if path.is_dir():
         return read_json(path / "assets.extra" / "model.json") or read_json(path.parent / "model.json")
     if path.suffix in _RUNTIMES:
@@ -154,30 +178,46 @@ def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
     if path.suffix in _RUNTIMES:
         return _opened(path)[0]
     if path.suffix in _OWN:
-        # As any other: rebuilt by the zoo, so that only arrays are read.
-        model = portable(skeleton(known))
-        model.quantize("int8")
-        load_into(model, path)
+        model = quantised(known, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
-    return _saved_model(path)
+    return _openvino(path) if is_openvino(path) else _saved_model(path)
+
+
+def _openvino(path: Path) -> dict[str, Callable]:
+    _check_packages(path, ("openvino",), "openvino")
+    vetting.check_openvino(path)
+    try:
+        return runtimes.open_openvino(path)
+    except RuntimeError as error:
+        raise RequestError(f"{path} cannot be opened by openvino: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _check_packages(path: Path, packages: tuple[str, ...], extra: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
 
 
 def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
     """Doors and metadata of a file."""
     packages, extra = _RUNTIMES[path.suffix]
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
-    check, open_file = {
-        ".onnx": (vetting.check_onnx, runtimes.open_onnx),
-        ".tflite": (vetting.check_litert, runtimes.open_litert),
-    }[path.suffix]
-    check(path)
+    _check_packages(path, packages, extra)
+    if path.suffix == ".onnx":
+        files = [Path(file) for file in runtimes.onnx_files(path).values()]
+        for file in files:
+            # The network's file, the first, holds all that it needs.
+            vetting.check_onnx(file, () if file == files[0] else tuple(f.name for f in files))
+    else:
+        vetting.check_litert(path)
+    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
     try:
         return open_file(path, metadata=True)
     except Exception as error:  # the runtimes have a dozen kinds
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{path} cannot be opened by {packages[0]}: {reason}") from None
+        raise RequestError(f"{path} cannot be opened by {packages[0]}: {_reason(error)}") from None
 
 
 def load_saved_model(path: Path):
@@ -192,8 +232,7 @@ def load_saved_model(path: Path):
     try:
         return tf.saved_model.load(str(path))
     except Exception as error:  # what a damaged one raises is of many kinds
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{path} cannot be loaded by tensorflow: {reason}") from None
+        raise RequestError(f"{path} cannot be loaded by tensorflow: {_reason(error)}") from None
 
 
 def _saved_model(path: Path) -> dict[str, Callable]:

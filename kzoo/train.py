@@ -90,6 +90,8 @@ def _work(recipe: recipes.Recipe, get_run, until: int | None, *, fresh: bool = T
     from kzoo import tasks
 
     task = tasks.open_task(recipe)
+    if fresh:
+        task.look_ahead()
     task.open()
     # The seed is set again, so that the initial weights do not depend on what opening the data drew.
     keras.utils.set_random_seed(recipe.train.seed)

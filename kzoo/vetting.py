@@ -3,7 +3,8 @@
 TensorFlow runs what a SavedModel brings: resource initialisers while loading it, and operations that write files or
 call Python. So its operations are compared with a list of what networks are made of, before it is loaded; what is not
 on the list is refused, whatever it is. ONNX Runtime and LiteRT run no code that a file brings, but ONNX may name other
-files as its weights, and all formats may declare tensors of any size.
+files as its weights, and all formats may declare tensors of any size. The zoo's own ONNX files do: a door's
+weights lie in the network's file beside it.
 """
 
 import math
@@ -86,8 +87,12 @@ def check_saved_model(folder: Path) -> None:
                 _check_size(folder, thing.variable.name, thing.variable.shape, thing.variable.dtype)
 
 
-def check_onnx(path: Path) -> None:
+def check_onnx(path: Path, beside: tuple[str, ...] = ()) -> None:
     """Refuse an ONNX file that names other files, has operators of others' making or declares tensors beyond measure.
+
+    Args:
+        path: The file.
+        beside: Names of files in the same folder that may hold some of its tensors.
 
     Raises:
         RequestError: It does, or is damaged.
@@ -105,7 +110,8 @@ def check_onnx(path: Path) -> None:
     constants: dict[str, int] = {}
     for tensor in _onnx_tensors(model.graph):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise RequestError(f"{path} keeps {tensor.name} outside itself")
+            _check_external(path, tensor, beside)
+            continue
         if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= 16:
             constants[tensor.name] = math.prod(int(n) for n in onnx.numpy_helper.to_array(tensor).ravel())
     for node in _onnx_nodes(model.graph):
@@ -137,6 +143,33 @@ def check_litert(path: Path) -> None:
         if isinstance(error, RequestError):
             raise
         raise RequestError(f"{path} cannot be opened: it is damaged ({type(error).__name__})") from None
+
+
+def check_openvino(folder: Path) -> None:
+    """Refuse a folder of OpenVINO's that has operations of others' making or declares tensors beyond measure.
+
+    Raises:
+        RequestError: It does, or is damaged, or comes with files that belong to none of the zoo's.
+    """
+    from xml.etree import ElementTree
+
+    for path in folder.iterdir():
+        if path.is_symlink() or not path.is_file() or path.suffix not in (".xml", ".bin", ".json"):
+            raise RequestError(f"{path} belongs to no folder of OpenVINO's of the zoo")
+    for path in sorted(folder.glob("*.xml")):
+        if path.stat().st_size > MOST_GRAPH:
+            raise RequestError(f"{path} has {path.stat().st_size:,} bytes, and a graph has at most {MOST_GRAPH:,}")
+        try:
+            root = ElementTree.parse(path).getroot()
+            foreign = [x.get("type") for x in root.iter("layer") if not x.get("version", "").startswith("opset")]
+            sizes = (math.prod(max(1, int(d.text)) for d in port.iter("dim")) for port in root.iter("port"))
+            largest = max(sizes, default=0)
+        except (ElementTree.ParseError, ValueError, TypeError) as error:
+            raise RequestError(f"{path} cannot be opened: it is damaged ({type(error).__name__})") from None
+        if foreign:
+            raise RequestError(f"{path} has the operation {foreign[0]}, which is not loaded")
+        if largest > MOST_TENSOR:
+            raise RequestError(f"{path} declares a tensor of {largest:,} values")
 
 
 # --- SavedModels --------------------------------------------------------------------------------------------------
@@ -214,6 +247,22 @@ def _called(node) -> Iterator[str]:
 
 
 # --- ONNX ---------------------------------------------------------------------------------------------------------
+
+
+def _check_external(path: Path, tensor, beside: tuple[str, ...]) -> None:
+    """A tensor's bytes may lie in the files beside and nowhere else, as many as its shape has."""
+    from onnx import helper
+
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    other = said.get("location", "")
+    if other not in beside:
+        raise RequestError(f"{path} keeps {tensor.name} outside itself")
+    wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    numbers = [said.get(key, "") for key in ("offset", "length")]
+    if not all(n.isdecimal() for n in numbers) or int(numbers[1]) != wanted:
+        raise RequestError(f"{path} does not say where in {other} it keeps {tensor.name}")
+    if sum(map(int, numbers)) > path.with_name(other).stat().st_size:
+        raise RequestError(f"{path} keeps {tensor.name} behind the end of {other}")
 
 
 def _onnx_nodes(graph) -> Iterator:

@@ -68,6 +68,29 @@ def test_weights_of_a_classifier_are_carried_over_and_frozen(tmp_path):
         kzoo.train(other, out=tmp_path / "other")
 
 
+def test_weights_that_cannot_be_had_are_missed_before_the_data_are_opened(tmp_path, monkeypatch):
+    from kzoo.tasks.detection.task import Task
+
+    def open(self):
+        raise AssertionError("the data were opened")
+
+    monkeypatch.setattr(Task, "open", open)
+    changes = {"arguments.backbone_weights": "/nowhere.h5", "arguments.width": 1.0, "arguments.batch_norm": False}
+    with pytest.raises(kzoo.RequestError, match="there is no file /nowhere.h5"):
+        kzoo.train(kzoo.load_recipe("vgg16_detector/scenes", changes), out=tmp_path / "run")
+
+
+def test_kitti_of_tfds_is_told_to_lack_what_the_protocol_needs():
+    from types import SimpleNamespace
+
+    from kzoo.data.detection.collection import Problems
+    from kzoo.tasks.detection.task import Task
+
+    task = Task(kzoo.load_recipe("vgg16_detector/kitti"))
+    task.collection = SimpleNamespace(problems=Problems("skip"))
+    assert "protocol takes its folder, vgg16_detector/kitti-folder" in task.notes()[0]
+
+
 def test_a_recipe_that_does_not_fit_is_refused_before_a_folder_is_made(tmp_path):
     for overrides, message in (
         ({"arguments.num_classes": 5}, "num_classes is 5, and the data have 2 classes: Car, Pedestrian"),

@@ -170,6 +170,22 @@ def test_a_scene_is_a_function_of_its_seed():
     assert first.shape == (scenes.HEIGHT, scenes.WIDTH, 3) and first.dtype == np.uint8
 
 
+def test_scenes_that_are_drawn_anew_are_others_in_each_pass_and_the_same_for_the_same_pass():
+    def train(anew):
+        reading = Reading(limit=6, classes=("Car", "Pedestrian"), class_map={"Van": "Car"}, anew=anew)
+        return open_collection("builtin:scenes", reading).parts["train"]
+
+    held, fresh = train(anew=False), train(anew=True)
+    for number in range(6):
+        (first, a), (second, b), (again, c) = (fresh.shown(number, turn) for turn in (0, 1, 1))
+        assert np.array_equal(first, held.picture(number)) and a.names == held.truths[number].names
+        assert not np.array_equal(first, second) and held.shown(number, 1)[0] is held.picture(number)
+        assert np.array_equal(second, again) and b.labels.tolist() == c.labels.tolist()
+        assert [b.labels[i] for i, n in enumerate(b.names) if n == "Van"] == [0] * b.names.count("Van")
+    stays, _ = hold_out(fresh, 0.5, 0)
+    assert np.array_equal(stays.shown(1, 2)[0], fresh.shown(int(stays.places[1]), 2)[0])
+
+
 def test_scenes_have_what_kitti_labels_say():
     truths = [scenes.draw((5, n))[1] for n in range(40)]
     names = [n for t in truths for n in t.names]

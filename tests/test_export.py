@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +223,26 @@ def test_an_artefact_that_cannot_be_loaded_fails(copy, capfd):
     with pytest.raises(kzoo.WorkError, match=r"saved_model: cannot be run in plain tensorflow: OpError: .* Checksum"):
         kzoo.verify(copy)
     assert "Traceback" in capfd.readouterr().err, "the process's own words are shown"
+
+
+def test_one_that_ends_its_process_does_not_touch_the_others(exported, tmp_path, monkeypatch):
+    """Artefacts of a runtime are run one after the other in a process."""
+    from kzoo.export import examination
+
+    dying = tmp_path / "dying.py"
+    last_word = "if 'dying' in artefact: os.kill(os.getpid(), 9)"
+    source = Path(runtimes.__file__).read_text()
+    marked = source.replace("    doors, packages =", f"    {last_word}\n    doors, packages =")
+    assert marked != source
+    dying.write_text(marked)
+    monkeypatch.setattr(runtimes, "__file__", str(dying))
+    good = exported.folder / "model.keras"
+    paths = {"first": good, "second": tmp_path / "dying.h5", "third": good}
+    found = examination._run_fresh("keras", paths, exported.folder / "inputs.npz")
+    assert found["first"][2] is None and found["third"][2] is None
+    np.testing.assert_array_equal(found["first"][0]["network"][3]["output"], found["third"][0]["network"][3]["output"])
+    assert found["first"][1]["cpu_seconds"] > 0
+    assert found["second"] == ({}, {}, "ended keras by signal 9")
 
 
 def test_a_wrong_artefact_never_replaces_a_good_one(small_run, copy, monkeypatch):

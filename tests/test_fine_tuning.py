@@ -113,7 +113,7 @@ def test_layers_are_unfrozen_at_their_epoch_and_a_resumed_training_is_the_whole_
 def test_unfrozen_layers_learn_at_their_own_rate():
     import keras
 
-    from kzoo.recipe import Unfreeze
+    from kzoo.sections import Unfreeze
     from kzoo.tasks import freezing, update_rules
 
     layers = [keras.layers.Dense(1, name=n, use_bias=False, kernel_initializer="ones") for n in ("low", "mid", "high")]

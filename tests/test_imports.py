@@ -19,6 +19,7 @@ FOUNDATION = {
     "console",
     "registry",
     "recipe",
+    "sections",
     "run",
     "weights",
     "allocator",
@@ -28,7 +29,7 @@ FOUNDATION = {
 
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
 ALLOWED = {
-    "cli": VERBS | FOUNDATION | {"pretrained"},
+    "cli": VERBS | FOUNDATION | {"pretrained", "printing"},
     **{
         verb: {
             "tasks",
@@ -54,10 +55,12 @@ ALLOWED = {
     "data": {"data", "errors", "console", "boxes"},
     "models": {"models", "registry", "boxes"},
     "build": {"registry", "weights", "pretrained", "run", "errors"},
-    "pretrained": {"recipe", "configs", "console", "run", "errors"},
+    "pretrained": {"recipe", "sections", "configs", "console", "run", "errors"},
     "weights": {"run", "console", "errors"},
     "run": {"recipe", "configs", "errors", "_version"},
-    "recipe": {"registry", "configs", "errors"},
+    "recipe": {"sections", "registry", "configs", "errors"},
+    "sections": set(),
+    "printing": {"run", "errors"},
     "registry": {"configs", "errors", "quiet"},
     "configs": {"errors"},
     "__main__": {"cli"},

@@ -170,6 +170,7 @@ def saved(folder, function, *specs):
 def test_the_zoos_own_pass(exported):
     vetting.check_saved_model(exported / "saved_model")
     vetting.check_onnx(exported / "model.onnx")
+    vetting.check_onnx(exported / "model-serve_pixels.onnx", ("model.onnx",))
     vetting.check_litert(exported / "model.tflite")
 
 
@@ -251,6 +252,31 @@ def test_constants_and_files_beyond_measure_are_refused(tmp_path, copy):
 
 
 # --- ONNX and LiteRT ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"location": "../../../etc/passwd"}, "outside itself"),
+        ({"location": "/etc/passwd"}, "outside itself"),
+        ({"location": "./model.onnx"}, "outside itself"),
+        ({"offset": "-64"}, "does not say where in model.onnx"),
+        ({"length": "1000000"}, "does not say where in model.onnx"),
+        ({"offset": str(1 << 40)}, "behind the end of model.onnx"),
+    ],
+)
+def test_a_door_of_onnx_takes_weights_from_its_network_alone(copy, image, changes, sentence):
+    """Whoever opens the network opens the doors beside it."""
+    import onnx
+
+    path = copy / "model-serve_pixels.onnx"
+    proto = onnx.load(str(path), load_external_data=False)
+    tensor = next(t for t in proto.graph.initializer if t.external_data)
+    for entry in tensor.external_data:
+        entry.value = changes.get(entry.key, entry.value)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(kzoo.RequestError, match=sentence):
+        kzoo.predict(copy / "model.onnx", image)
 
 
 def test_onnx_files_that_name_others_are_refused(copy, image):

@@ -95,6 +95,9 @@ def test_generate_by_command(run, command):
     streamed = command("generate", run.path, *how, "--stream")
     assert streamed.code == 0 and streamed.err == ""
     assert streamed.out == kzoo.generate(run, "die ", length=60, seed=3, top_k=4)[0] + "\n"
+    # Tokens as probable as the most probable one are that one alone.
+    greedy = kzoo.generate(run, "die ", length=60, temperature=0.0)[0]
+    assert command("generate", run.path, *how, "--min-p", "1").out == greedy + "\n"
     strange = command("generate", run.path, "--prompt", "Straße")
     assert strange.code == 2 and "does not know" in strange.err and "'ß' (U+00DF" in strange.err
     assert "Traceback" not in strange.err

@@ -1,6 +1,7 @@
 """The tools that record figures."""
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,60 @@ pytestmark = pytest.mark.skipif(not TOOLS.is_dir(), reason="kzoo is not imported
 def test_results_are_what_the_tool_writes():
     done = subprocess.run([sys.executable, TOOLS / "results.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def format_figures(**changes):
+    door = {"ok": True, "max_difference": 1e-6, "tolerance": 1e-5, "agreement": 1.0, "latency_ms": 0.5}
+    figures = {"signatures": {"network": door}, "bytes": 2_000_000, "opened_in": "litert", "refused": {}, "ok": True}
+    return {**figures, "error": None, "cpu_seconds": {"write": 1.0, "verify": 2.0}} | changes
+
+
+def test_every_cell_of_the_table_of_artefacts_is_verified_refused_or_failed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import artefact_table
+
+    lost = {"figure": "accuracy", "split": "test", "value": 0.5, "float": 0.9, "allowed": 0.02}
+    wrong = {**format_figures()["signatures"]["network"], "ok": False, "max_difference": 1.0}
+    formats = {
+        "h5": format_figures(),
+        "litert": format_figures(refused={"network": "it has no loops"}),
+        "onnx": format_figures(ok=False, error="cannot be written: no such operator", signatures={}),
+        "litert_int8": format_figures(ok=False, test=lost),
+    }
+    place = tmp_path / "cells" / "resnet--cifar10" / "float32"
+
+    def cells(**more):
+        (place / "export0.failed").mkdir(parents=True, exist_ok=True)
+        (place / "export0.failed" / "verify.json").write_text(json.dumps({"formats": {**formats, **more}}))
+        done = {"recipe": "resnet/cifar10", "dtype": "float32", "formats": [*formats, *more], "seconds": 9, "said": ""}
+        (place / "done0.json").write_text(json.dumps(done))
+        return artefact_table.document(tmp_path)
+
+    text, sound = cells()
+    assert sound and "4 cells: 2 verified, 2 refused with a reason." in text
+    parts = [line.split("|") for line in text.splitlines() if line.startswith("| resnet")]
+    rows = {p[2].strip(): p[-2].strip() for p in parts}
+    assert rows == {"h5": "verified", "onnx": "refused (1)", "litert": "verified (2)", "litert_int8": "refused (3)"}
+    for reason in (
+        "1. cannot be written: no such operator",
+        "2. no network: it has no loops",
+        "3. its accuracy on the",
+    ):
+        assert reason in text
+    text, sound = cells(keras=format_figures(ok=False, signatures={"network": wrong}))
+    assert not sound and "FAILED" in text and "network differs by 1.0e+00" in text
+
+
+def test_short_runs_are_of_every_recipe(tmp_path, monkeypatch):
+    """With data that every machine has, and the recipe's own network."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import short_runs
+
+    for name in kzoo.list_recipes():
+        recipe, own = short_runs.load(name, "float32", tmp_path), kzoo.load_recipe(name)
+        recipe.check()
+        changed = {k for k, v in recipe.arguments.items() if own.arguments.get(k) != v}
+        assert changed <= {"num_classes", "backbone_weights"}, name
 
 
 def test_a_run_of_an_earlier_recipe_is_not_recorded(tmp_path):
@@ -51,3 +106,48 @@ def test_a_search_in_a_table_counts_each_epoch_once(engine, monkeypatch):
     spent = [spent for spent, _ in bench.simulate(recipe, table, 100)]
     # 27 trials of one epoch, of which nine go on to three, three to nine, one to 27.
     assert [spent[n - 1] for n in (27, 36, 39, 40)] == [27, 45, 63, 81] and spent[-1] <= 100
+
+
+def test_details_of_a_run_are_recorded_by_dotted_keys(small_detector, tmp_path):
+    """The fixture stands for a recipe's run: what is asked for is in its figures, or named as missing."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(TOOLS)!r})\n"
+        "from reproduce import figure\nfrom kzoo.run import Run\n"
+        f"run = Run({str(small_detector.path)!r})\n"
+        "print(figure(run, 'test', 'map50'), figure(run, 'test', 'per_class.Car.support'))\n"
+        "figure(run, 'test', 'per_class.Tram.f1')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    cars = json.loads((small_detector.path / "evaluation/test/figures.json").read_text())["per_class"]["Car"]["support"]
+    assert done.stdout.split() == [str(small_detector.summary["test"]["map50"]), str(cars)]
+    assert done.returncode == 1 and "has no figure per_class.Tram.f1 of its test part" in done.stderr
+
+
+def test_a_recorded_command_names_no_path_of_this_machine(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from measurements import command
+
+    told = command(["/x/tools/bench.py", "/data/run", "--torch-python", "/venv/bin/python", "runs/a", "--write"])
+    assert told == "python tools/bench.py PATH --torch-python TORCH_PYTHON runs/a --write"
+
+
+def test_what_is_compared_fits_together(monkeypatch):
+    """The classifier fills every stage of the small detectors, and of the frozen ones all but two are trained later."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from compare_transfer import CLASSIFIER, ways
+
+    from kzoo.tasks import freezing
+
+    classifier = kzoo.build("cnn_classifier", **kzoo.load_recipe(CLASSIFIER).arguments)
+    theirs = {layer.name: [w.shape for w in layer.weights] for layer in classifier.layers if layer.weights}
+    changes = ways(Path("runs/c"), 4)
+    assert [c["train.epochs"] for c in changes.values()] == [4, 4, 4]
+    recipe = kzoo.load_recipe("vgg16_detector/bccd", list(changes.values())[-1])
+    model = kzoo.build("vgg16_detector", **recipe.arguments)
+    stages = [layer for layer in model.layers if layer.weights and layer.name.startswith("stage")]
+    assert len(stages) == 26 and all(theirs[s.name] == [w.shape for w in s.weights] for s in stages)
+    for layer in stages:
+        layer.trainable = False
+    thaw = freezing.Thaw(model, recipe.train.unfreeze)
+    assert not thaw.to(0) and thaw.to(1)
+    assert {layer.name[:6] for layer in stages if not layer.trainable} == {"stage1", "stage2"}

@@ -76,8 +76,6 @@ def main() -> None:
         figures[job] = {**row, "rounds": given.rounds}
     print(json.dumps(figures, indent=1))
     if given.write:
-        # Where the peers lie on this machine is nobody else's business.
-        sys.argv[1:] = ["--sb3-python", "SB3", "--cleanrl", "CHECKOUT", "--cleanrl-python", "CLEANRL", "--write"]
         save("dqn", figures)
 
 

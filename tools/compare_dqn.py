@@ -37,8 +37,6 @@ def main() -> None:
     figures = {name: row(name, found, given) for name, found in runs.items() if found}
     print(json.dumps(figures, indent=1))
     if given.write:
-        # Where things lie on this machine is nobody else's business.
-        sys.argv[1:] = ["--sb3-python", "SB3", "--write"]
         save("dqn_learning", figures)
 
 

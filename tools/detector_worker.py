@@ -67,6 +67,7 @@ def small() -> dict:
     from kzoo import tasks
     from kzoo.tasks.detection.losses import losses
     from kzoo.tasks.detection.targets import Encoder
+    from kzoo.tasks.normalization import fused
 
     task = tasks.open_task(kzoo.load_recipe("vgg16_detector/scenes", {"data.limit": 64}))
     task.open()
@@ -85,10 +86,14 @@ def small() -> dict:
         return loss
 
     def prepare():
-        images, boxes, labels = batches.training_batch(0)
+        # Of a later pass, for which scenes are drawn anew.
+        images, boxes, labels = batches.training_batch(batches.steps_per_pass)
         return images, encode(tf.constant(boxes), tf.constant(labels))
 
     ready = prepare()
+    with fused(model):
+        # Traced here, the step has the kernels that a training has.
+        step(*ready)
     return {
         f"pipeline of scenes {batches.batch_size}": lambda: prepare() and None,
         f"training step of scenes {batches.batch_size}": lambda: step(*ready).numpy() and None,

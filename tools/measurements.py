@@ -1,5 +1,6 @@
 """Figures that benchmarks write and RESULTS.md is made of: one JSON file each, in ``tools/measurements/``."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -14,13 +15,23 @@ def save(name: str, figures: dict) -> None:
     machine = environment()
     FOLDER.mkdir(exist_ok=True)
     record = {
-        "command": " ".join(["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": command(sys.argv),
         "date": now()[:10],
         "hardware": f"{machine['processor']}, {machine['cores']} cores",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "figures": figures,
     }
     write_json(FOLDER / f"{name}.json", record)
+
+
+def command(arguments: list[str]) -> str:
+    """A tool's call as others would type it: where something lies on this machine is nobody else's business."""
+    told = [f"tools/{Path(arguments[0]).name}"]
+    for before, argument in itertools.pairwise(arguments):
+        if Path(argument).is_absolute():
+            argument = before.strip("-").replace("-", "_").upper() if before.startswith("--") else "PATH"
+        told.append(argument)
+    return " ".join(["python", *told])
 
 
 def load() -> dict[str, dict]:

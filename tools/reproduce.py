@@ -8,6 +8,7 @@ replaced by what was measured; runs that are finished already (--out holds them)
 
 import argparse
 import copy
+import functools
 import json
 import statistics
 import subprocess
@@ -30,7 +31,8 @@ def main() -> None:
         "--metric",
         nargs="+",
         default=["accuracy"],
-        help="figures of the test part, or else of the validation part or the training; the first is the headline",
+        help="figures of the test part, or else of the validation part or the training; details by dotted keys, such "
+        "as per_class.Car.f1; the first is the headline",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="where the runs go")
     parser.add_argument("--root", type=Path, help="the data set's folder, where the recipe leaves data.root open")
@@ -47,12 +49,20 @@ def main() -> None:
         record(given.recipe, results)
 
 
-def train(name: str, seed: int, out: Path, root: Path | None = None) -> tuple[Run, float]:
-    """Train one seed, or go on with it; returns the run and the wall time of the whole process in seconds."""
+def train(name: str, seed: int, out: Path, root: Path | None = None, changes: dict | None = None) -> tuple[Run, float]:
+    """Train one seed, or go on with it; returns the run and the wall time of the whole process in seconds.
+
+    Args:
+        name: A shipped recipe.
+        seed: Its ``train.seed``.
+        out: Where the run goes, below the recipe's name.
+        root: Its ``data.root``.
+        changes: Further settings by dotted key.
+    """
     folder = out / name / f"s{seed}"
     clock = folder.with_suffix(".seconds")
-    settings = {"train.seed": seed, **({"data.root": str(root)} if root else {})}
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    settings = {"train.seed": seed, **({"data.root": str(root)} if root else {}), **(changes or {})}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     command = [sys.executable, "-m", "kzoo", "train", name, *sets, "--out", str(folder)]
     if not (folder / "summary.json").is_file():
         began = time.perf_counter()
@@ -83,8 +93,8 @@ def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[
     part = "test" if summary["test"] else "validation"
     found = []
     for metric in metrics:
-        judged = metric in (summary[part] or {})
-        values = [run.summary[part if judged else "training"][metric] for run, _ in runs]
+        judged = "." in metric or metric in (summary[part] or {})
+        values = [figure(run, part, metric) if judged else run.summary["training"][metric] for run, _ in runs]
         found.append(
             {
                 "metric": f"{part} {metric}" if judged else metric.replace("_", " "),
@@ -95,6 +105,17 @@ def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[
             }
         )
     return found
+
+
+def figure(run: Run, part: str, metric: str) -> float:
+    """A headline figure of a part, or one of its details by dotted keys, such as ``per_class.Car.f1``."""
+    if metric in run.summary[part]:
+        return run.summary[part][metric]
+    details = json.loads((run.path / "evaluation" / part / "figures.json").read_text("utf-8"))
+    try:
+        return functools.reduce(lambda level, key: level[key], metric.split("."), details)
+    except (KeyError, TypeError):
+        sys.exit(f"{run.path} has no figure {metric} of its {part} part")
 
 
 def record(name: str, results: list[dict]) -> None:

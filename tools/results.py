@@ -16,12 +16,15 @@ NOTES = {
     "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
 }
 TITLES = {
+    "dqn": "Learning to act: speed beside stable-baselines3 and CleanRL",
+    "text": "Text: training and writing beside PyTorch",
     "dqn_learning": "Learning to act, beside the peers",
     "poor_start": "Searches of twenty minutes from poor settings",
     "search": "Searches by epochs, in a table of all combinations",
     "search_memory": "Memory of a search's trials",
     "search_workers": "A search with one worker and with two",
     "serve_soak": "Serve, good and hostile requests",
+    "transfer": "Detector from a classifier's weights, beside from scratch",
 }
 
 

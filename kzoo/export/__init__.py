@@ -10,7 +10,8 @@ training one.
 """
 
 from kzoo.export.formats import FORMATS
+from kzoo.export.publishing import publish
 from kzoo.export.report import ExportReport
 from kzoo.export.verbs import export, verify
 
-__all__ = ["FORMATS", "ExportReport", "export", "verify"]
+__all__ = ["FORMATS", "ExportReport", "export", "publish", "verify"]

@@ -1,4 +1,4 @@
-"""Runs an export's artefacts, each in a fresh process of its own runtime, and compares their answers."""
+"""Runs an export's artefacts in fresh processes, one for each runtime, and compares their answers."""
 
 import os
 import subprocess
@@ -29,29 +29,39 @@ def examine(folder: Path, run: dict, written: dict[str, Written]) -> ExportRepor
         written: What is known of each format.
     """
     expected, _ = runtimes.read_calls(folder / "expected.npz")
+    failures = {name: _failure(folder, name, known) for name, known in written.items()}
+    answered = {}
+    for runtime in dict.fromkeys(known.runtime for known in written.values()):
+        names = [n for n, known in written.items() if known.runtime == runtime and failures[n] is None]
+        answered |= _run_fresh(runtime, {n: folder / FORMATS[n].artefact for n in names}, folder / "inputs.npz")
     figures = {}
     for name, known in written.items():
-        figures[name] = _examine_format(folder, name, expected, known)
+        found = answered.get(name) or ({}, {}, failures[name])
+        figures[name] = _figures(folder, name, expected, known, *found)
         console.say(line(name, figures[name]))
     names = {f for values in figures.values() for f in values["files"]}
     others = {f: identify(folder / f) for f in files(folder) if f not in names and f != REPORT}
     return ExportReport(folder, figures, others, run, now(), environment())
 
 
-def _examine_format(folder: Path, name: str, expected: runtimes.Calls, known: Written) -> dict[str, Any]:
+def _failure(folder: Path, name: str, known: Written) -> str | None:
+    """Why an artefact is not run, or None."""
+    if known.failure is not None:
+        return known.failure
+    if not known.doors:
+        return "was never verified"
+    return _vetted(folder / FORMATS[name].artefact) if known.runtime == "tensorflow" else None
+
+
+def _figures(folder, name, expected, known: Written, answers, document: dict, failure: str | None) -> dict[str, Any]:
+    """A format's part of the report."""
     kind = FORMATS[name]
     own = {f: identify(folder / f) for f in files(folder) if kind.owns(f)}
     figures = {"files": own, "bytes": sum(f["bytes"] for f in own.values()), "runtime": {}, "signatures": {}}
-    figures["refused"] = known.refused
+    figures |= {"opened_in": known.runtime, "refused": known.refused}
+    figures["cpu_seconds"] = {**known.cpu_seconds, "verify": document.get("cpu_seconds", 0.0)}
     if kind.precision != "float32":
         figures |= {"precision": kind.precision, "test": known.test}
-    failure = known.failure
-    if failure is None and not known.doors:
-        failure = "was never verified"
-    if failure is None and kind.runtime == "tensorflow":
-        failure = _vetted(folder / kind.artefact)
-    if failure is None:
-        answers, document, failure = _run_fresh(kind.runtime, folder / kind.artefact, folder / "inputs.npz")
     if failure is not None:
         return {**figures, "ok": False, "error": failure}
     for door in known.doors:
@@ -72,31 +82,48 @@ def _vetted(artefact: Path) -> str | None:
     return None
 
 
-def _run_fresh(runtime: str, artefact: Path, inputs: Path) -> tuple[runtimes.Calls, dict, str | None]:
-    """Run an artefact in a process that imports only its runtime.
+Answered = tuple[runtimes.Calls, dict, str | None]
+
+
+def _run_fresh(runtime: str, artefacts: dict[str, Path], inputs: Path) -> dict[str, Answered]:
+    """Run artefacts one after the other in a process that imports only their runtime.
 
     Returns:
-        The answers, a document with ``versions`` and ``latency_ms``, and the reason why there are none, or None.
+        For each its answers, a document with ``versions``, ``latency_ms`` and ``cpu_seconds``, and the reason why there
+        are none, or None. What comes after one that failed runs in a process of its own.
     """
+    found: dict[str, Answered] = {}
+    while pending := {name: path for name, path in artefacts.items() if name not in found}:
+        with tempfile.TemporaryDirectory(prefix="kzoo-") as scratch:
+            outputs = {name: Path(scratch) / f"{name}.npz" for name in pending}
+            failure = _run_process(runtime, [(pending[name], outputs[name]) for name in pending], inputs, scratch)
+            for name, path in outputs.items():
+                if path.is_file():
+                    found[name] = (*runtimes.read_calls(path), None)
+                else:
+                    found[name] = ({}, {}, failure or "gave no answer")
+                    break
+    return found
+
+
+def _run_process(runtime: str, pairs: list[tuple[Path, Path]], inputs: Path, scratch: str) -> str | None:
+    """One process for pairs of artefacts and outputs; why it ended early, or None."""
     settings = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     settings["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND", "tensorflow")
-    with tempfile.TemporaryDirectory(prefix="kzoo-") as scratch:
-        outputs = Path(scratch) / "outputs.npz"
-        command = [sys.executable, "-I", runtimes.__file__, runtime, artefact.resolve(), inputs.resolve(), outputs]
-        try:
-            done = subprocess.run(
-                [str(part) for part in command],
-                env={**os.environ, **settings},
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=TIMEOUT,
-            )
-        except subprocess.TimeoutExpired:
-            return {}, {}, f"gave no answer in {TIMEOUT} s"
-        if done.returncode:
-            return {}, {}, _explain(runtime, done)
-        return *runtimes.read_calls(outputs), None
+    places = [place for artefact, outputs in pairs for place in (artefact.resolve(), outputs)]
+    command = [sys.executable, "-I", runtimes.__file__, runtime, inputs.resolve(), *places]
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            env={**os.environ, **settings},
+            cwd=scratch,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT * len(pairs),
+        )
+    except subprocess.TimeoutExpired:
+        return f"gave no answer in {TIMEOUT} s"
+    return _explain(runtime, done) if done.returncode else None
 
 
 def _explain(runtime: str, done: subprocess.CompletedProcess) -> str:

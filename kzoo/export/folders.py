@@ -101,16 +101,17 @@ def _refuse_foreign(place: Path) -> None:
 def install(folder: Path, target: Path) -> None:
     """Flush a whole folder to disk and give it its name; at every moment the old or the new one is there, whole."""
     for path in (*folder.rglob("*"), folder):
-        _flush(path)
+        flush(path)
     old = _old(target)
     if target.exists():
         os.rename(target, old)
     os.rename(folder, target)
-    _flush(target.parent)
+    flush(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file or folder written to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -8,6 +8,7 @@ from kzoo.comparison import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCES
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.formats import FORMATS
 from kzoo.run import read_json
+from kzoo.runtimes import RUNTIMES
 
 REPORT = "verify.json"
 
@@ -28,10 +29,11 @@ class ExportReport:
     Attributes:
         folder: Where the artefacts are.
         formats: For each format its ``files`` (``bytes`` and ``sha256`` by relative path), ``bytes`` in all,
-            ``runtime`` (versions), ``signatures`` (figures by door), ``refused`` (the reason by door that the format
-            cannot hold), ``ok``, and ``error``, which is None where the artefact could be run. Formats that are not
-            float32 also have ``precision`` and ``test``: the ``figure`` that judges the task, on which
-            ``split``, the artefact's ``value``, the float network's, ``float``, and how much worse is ``allowed``.
+            ``opened_in`` (a key of `kzoo.runtimes.RUNTIMES`), ``runtime`` (versions), ``signatures`` (figures by door),
+            ``refused`` (the reason by door that the format cannot hold), ``cpu_seconds`` (what ``write``, ``judge``
+            and ``verify`` took), ``ok``, and ``error``, which is None where the artefact could be run. Formats that are
+            not float32 also have ``precision`` and ``test``: the ``figure`` that judges the task, on which ``split``,
+            the artefact's ``value``, the float network's, ``float``, and how much worse is ``allowed``.
         files: ``bytes`` and ``sha256`` of the files beside the artefacts.
         run: ``model``, ``recipe``, and the ``sha256`` of the checkpoint.
         date: When the artefacts were compared.
@@ -105,6 +107,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     try:
         known = document["schema"] == _SCHEMA and document["run"] and set(document["formats"]) <= set(FORMATS)
         known = known and all(isinstance(f["signatures"], dict) for f in document["formats"].values())
+        known = known and all(f.get("opened_in", "kzoo") in RUNTIMES for f in document["formats"].values())
         listed(document)
     except (KeyError, TypeError, AttributeError):
         known = False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kzoo.export.examination import examine
 from kzoo.export.folders import check_bytes, failed, install, staging
+from kzoo.export.formats import FORMATS
 from kzoo.export.report import REPORT, ExportReport, listed, read_report
 from kzoo.export.writing import Written, check_formats, write
 from kzoo.run import Run, sha256, write_json
@@ -68,12 +69,13 @@ def verify(folder: str | Path) -> ExportReport:
     folder = Path(folder)
     document = read_report(folder)
     check_bytes(folder, listed(document))
-    known = {name: _known(figures) for name, figures in document["formats"].items()}
+    known = {name: _known(name, figures) for name, figures in document["formats"].items()}
     report = examine(folder, document["run"], known)
     report.raise_unless_ok()
     return report
 
 
-def _known(figures: dict) -> Written:
+def _known(name: str, figures: dict) -> Written:
     """What a report says of a format, whose bytes are those that it was said of."""
-    return Written(list(figures["signatures"]), figures.get("refused", {}), test=figures.get("test"))
+    runtime = figures.get("opened_in", FORMATS[name].runtime)
+    return Written(runtime, list(figures["signatures"]), figures.get("refused", {}), test=figures.get("test"))

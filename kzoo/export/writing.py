@@ -3,9 +3,10 @@
 import contextlib
 import io
 import logging
+import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,17 @@ class Written:
     Attributes:
         doors: The doors that it holds.
         refused: The reason by door that it cannot hold.
+        runtime: What it is verified in.
         failure: Why there is no artefact, or None.
+        cpu_seconds: What ``write`` took, and ``judge``, its figure on the test part.
         test: Its figure on the test part; see `kzoo.export.report.ExportReport`.
     """
 
+    runtime: str
     doors: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
     test: dict[str, Any] | None = None
 
 
@@ -80,10 +85,16 @@ def write(
             return given if isinstance(given, dict) else {model.inputs[0].name: given}
 
         subject = Subject(model, card, signatures, numeric, Path(scratch), calibrate)
-        written = {name: _save(subject, name, folder) for name in formats}
+        written = {}
+        for name in formats:
+            with timed() as seconds:
+                written[name] = _save(subject, name, folder)
+            written[name].cpu_seconds["write"] = seconds()
         for name in formats:
             if FORMATS[name].precision != "float32" and written[name].failure is None:
-                judge.judge(model, card, folder / FORMATS[name].artefact, written[name])
+                with timed() as seconds:
+                    judge.judge(model, card, folder / FORMATS[name].artefact, written[name])
+                written[name].cpu_seconds["judge"] = seconds()
     write_json(folder / "model.json", card)
     if card.get("labels"):
         write_text(folder / "labels.txt", "".join(f"{label}\n" for label in card["labels"]))
@@ -114,8 +125,8 @@ def _save(subject: Subject, name: str, folder: Path) -> Written:
     except OSError:
         raise
     except Exception as error:  # a network that a format cannot hold is refused in that format's own way
-        return Written(failure=f"cannot be written: {_first_line(error)}")
-    return Written([d for d in kind.wanted(subject) if d not in refused], refused)
+        return Written(kind.runtime, failure=f"cannot be written: {_first_line(error)}")
+    return Written(kind.opened_in(subject), [d for d in kind.wanted(subject) if d not in refused], refused)
 
 
 def _record(model, network_inputs, signatures: dict) -> tuple[runtimes.Calls, runtimes.Calls]:
@@ -156,6 +167,18 @@ def _batches(example: dict[str, np.ndarray], batched: set[str]) -> dict[int, run
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[Callable[[], float]]:
+    """Give a function that tells, once the block has ended, the CPU seconds that it and the processes it ran took.
+
+    Unlike those by the clock they do not grow where other work shares the machine.
+    """
+    started = sum(os.times()[:4])
+    ended: list[float] = []
+    yield lambda: round(ended[0] - started, 2)
+    ended.append(sum(os.times()[:4]))
 
 
 @contextlib.contextmanager

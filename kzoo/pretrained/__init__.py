@@ -17,8 +17,8 @@ from pydantic import Field, PositiveInt
 
 from kzoo import configs, console
 from kzoo.errors import RequestError, WorkError, nearest
-from kzoo.recipe import Settings
 from kzoo.run import atomic
+from kzoo.sections import Settings
 
 FOLDER = Path(__file__).resolve().parent
 _PIECE = 1 << 20  # bytes

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Protocol
 
-from kzoo import recipe as recipes
+from kzoo import sections
 from kzoo.errors import RequestError
 from kzoo.quiet import import_keras
 
@@ -83,7 +83,7 @@ class Engine(Protocol):
         """Whether to end a trial under way, whose objective had these values after its epochs so far."""
 
 
-def trial_limit(settings: recipes.Search, engine: Engine) -> int | None:
+def trial_limit(settings: sections.Search, engine: Engine) -> int | None:
     """How many trials a search has at most; None where only `max_hours` or the space's size end it."""
     if settings.max_trials is not None or settings.max_hours is not None:
         return settings.max_trials
@@ -92,7 +92,7 @@ def trial_limit(settings: recipes.Search, engine: Engine) -> int | None:
     return engine.sweep or _TRIALS
 
 
-def open_engine(settings: recipes.Search, epochs: int, objective: str, direction: str) -> Engine:
+def open_engine(settings: sections.Search, epochs: int, objective: str, direction: str) -> Engine:
     """Set an engine up for a search.
 
     Args:

@@ -13,7 +13,7 @@ import keras_tuner
 import threadpoolctl
 from keras_tuner import oracles
 
-from kzoo import recipe as recipes
+from kzoo import sections
 from kzoo.errors import WorkError
 from kzoo.search import pruning
 from kzoo.search.engine import Outcome, Proposal
@@ -27,7 +27,7 @@ _RUNNING = "RUNNING"
 class KerasTuner:
     """See `kzoo.search.engine.Engine`; Keras Tuner numbers trials from 0."""
 
-    def __init__(self, settings: recipes.Search, epochs: int, objective: str, direction: str):
+    def __init__(self, settings: sections.Search, epochs: int, objective: str, direction: str):
         """See `kzoo.search.engine.open_engine`."""
         self.settings, self.space, self.objective = settings, settings.space, objective
         self._sign, self._curves = 1 if direction == "max" else -1, []

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kzoo import recipe as recipes
+from kzoo import sections
 from kzoo.search.engine import Outcome, Proposal
 from kzoo.search.space import combinations, decode, is_active, is_integer, is_ordered, levels, resolve
 
@@ -25,7 +25,7 @@ class Optuna:
 
     sweep = None
 
-    def __init__(self, settings: recipes.Search, epochs: int, objective: str, direction: str):
+    def __init__(self, settings: sections.Search, epochs: int, objective: str, direction: str):
         """See `kzoo.search.engine.open_engine`."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.settings, self.space, self.size = settings, settings.space, combinations(settings.space)
@@ -100,7 +100,7 @@ class Optuna:
         return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _suggest(trial: optuna.Trial, key: str, parameter: recipes.SearchParameter) -> Any:
+def _suggest(trial: optuna.Trial, key: str, parameter: sections.SearchParameter) -> Any:
     kind = _distribution(parameter)
     if isinstance(kind, CategoricalDistribution):
         return trial.suggest_categorical(key, kind.choices)
@@ -108,7 +108,7 @@ def _suggest(trial: optuna.Trial, key: str, parameter: recipes.SearchParameter) 
     return suggest(key, kind.low, kind.high, log=kind.log)
 
 
-def _distribution(parameter: recipes.SearchParameter) -> BaseDistribution:
+def _distribution(parameter: sections.SearchParameter) -> BaseDistribution:
     """Levels become their indices, in order where the levels are numbers."""
     known = levels(parameter)
     if known is None:
@@ -119,7 +119,7 @@ def _distribution(parameter: recipes.SearchParameter) -> BaseDistribution:
     return CategoricalDistribution(tuple(range(len(known))))
 
 
-def _pruner(settings: recipes.Search, epochs: int) -> optuna.pruners.BasePruner:
+def _pruner(settings: sections.Search, epochs: int) -> optuna.pruners.BasePruner:
     least = min(settings.min_epochs, epochs)
     if settings.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=least)

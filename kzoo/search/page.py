@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from kzoo import recipe as recipes
+from kzoo import sections
 from kzoo.errors import RequestError
 from kzoo.report import STYLE, image, table
 from kzoo.run import read_json, write_text
@@ -37,7 +37,7 @@ def write(folder: str | Path, *, out: str | Path | None = None) -> Path:
     state = read_json(folder / "search.json")
     if state is None:
         raise RequestError(f"{folder} is no search's folder: it holds no search.json")
-    space = recipes.Search.model_validate_json(json.dumps(state["search"])).space
+    space = sections.Search.model_validate_json(json.dumps(state["search"])).space
     trials = _trials(folder)
     scored = [t for t in trials if t.get("score") is not None]
     if not scored:
@@ -72,7 +72,7 @@ def _trials(folder: Path) -> list[dict]:
 def _summary(state: dict, trials: list[dict], sign: int) -> str:
     ended = [t for t in trials if "status" in t]
     counts = {s: sum(t["status"] == s for t in ended) for s in ("completed", "pruned", "failed")}
-    settings = recipes.Search.model_validate_json(json.dumps(state["search"]))
+    settings = sections.Search.model_validate_json(json.dumps(state["search"]))
     goal = f"{'highest' if sign > 0 else 'lowest'} {state['objective']}"
     facts = {"goal": goal, "tuner": f"{settings.tuner} ({settings.engine})", "seed": settings.seed, **counts}
     return table("search", {**facts, "time": clock(max((t.get("clock", 0) for t in trials), default=0))})

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from kzoo import recipe as recipes
+from kzoo import sections
 from kzoo.errors import RequestError, nearest
 
 FORM = "search: {space: {train.optimizer.learning_rate: {min: 1e-4, max: 1e-2, log: true}}}"
@@ -15,10 +16,10 @@ _ENGINES = {
     },
 }
 
-Space = dict[str, recipes.SearchParameter]
+Space = dict[str, sections.SearchParameter]
 
 
-def levels(parameter: recipes.SearchParameter) -> list | None:
+def levels(parameter: sections.SearchParameter) -> list | None:
     """The values of choices, of a stepped range or of a fixed key, in order; None for a range without steps.
 
     The steps of a logarithmic range are factors.
@@ -40,18 +41,18 @@ def levels(parameter: recipes.SearchParameter) -> list | None:
     return found if is_integer(parameter) else [rounded(v) for v in found]
 
 
-def is_integer(parameter: recipes.SearchParameter) -> bool:
+def is_integer(parameter: sections.SearchParameter) -> bool:
     """Whether a range is one of whole numbers: its ends and its step are."""
     return all(isinstance(v, int) for v in (parameter.min, parameter.max, parameter.step) if v is not None)
 
 
-def is_ordered(parameter: recipes.SearchParameter) -> bool:
+def is_ordered(parameter: sections.SearchParameter) -> bool:
     """Whether a key's values are numbers, so that near values can be expected to do similarly."""
     known = levels(parameter)
     return known is None or all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
 
 
-def decode(parameter: recipes.SearchParameter, raw: Any) -> Any:
+def decode(parameter: sections.SearchParameter, raw: Any) -> Any:
     """The recipe's value of what an engine proposed: the index of a level, or a number in the range."""
     known = levels(parameter)
     if known is not None:
@@ -64,13 +65,13 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def wanted(parameter: recipes.SearchParameter, key: str) -> list:
+def wanted(parameter: sections.SearchParameter, key: str) -> list:
     """Values of another key under which this one is active."""
     values = parameter.when[key]
     return list(values) if isinstance(values, list | tuple) else [values]
 
 
-def is_active(parameter: recipes.SearchParameter, values: dict[str, Any]) -> bool:
+def is_active(parameter: sections.SearchParameter, values: dict[str, Any]) -> bool:
     """Whether a key's condition holds among the values of the active keys before it."""
     return all(key in values and _among(values[key], wanted(parameter, key)) for key in parameter.when)
 

@@ -17,7 +17,7 @@ import keras_tuner
 from keras_tuner.engine import trial as tuner_trial
 from keras_tuner.src import protos
 
-from kzoo import _version
+from kzoo import _version, sections
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
 from kzoo.search.engine import Outcome, Proposal
@@ -89,7 +89,7 @@ def proposed(proposal: Proposal, worker: str) -> Trial:
     return Trial(_holding({_PROPOSAL: json.dumps(known)}), f"{proposal.number}@{worker}", Status.RUNNING)
 
 
-def proposal_of(trial: Trial, space: dict[str, recipes.SearchParameter]) -> Proposal:
+def proposal_of(trial: Trial, space: dict[str, sections.SearchParameter]) -> Proposal:
     """A chief's proposal, of which only values of the worker's own space are taken."""
     known = json.loads(trial.hyperparameters.values[_PROPOSAL])
     number, _ = parties(trial.trial_id)

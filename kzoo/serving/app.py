@@ -26,7 +26,7 @@ class Service:
     def app(self) -> Starlette:
         """The application; what it is asked for elsewhere is answered 404, in other ways 405."""
         model = "/v1/models/{name}"
-        version = model + "/versions/1"
+        version = model + "/versions/{version}"
         routes = [Route("/", self.page)]
         routes += [Route(path, self.alive) for path in ("/healthz", "/v2/health/live")]
         routes += [Route(path, self.ready) for path in ("/readyz", "/v2/health/ready")]
@@ -59,7 +59,11 @@ class Service:
     async def status(self, request: Request) -> Response:
         """The model's state, in TensorFlow Serving's form and KServe's."""
         self._check_name(request)
-        state = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        state = {
+            "version": self.served.version,
+            "state": "AVAILABLE",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
         return _json({"name": self.served.name, "ready": self.open, "model_version_status": [state]})
 
     async def describe(self, request: Request) -> Response:
@@ -88,6 +92,9 @@ class Service:
         name = request.path_params["name"]
         if name != self.served.name:
             raise Refused(404, f"there is no model {name!r}; this server has {self.served.name!r}")
+        version = request.path_params.get("version", self.served.version)
+        if version != self.served.version:
+            raise Refused(404, f"there is no version {version!r} of {name}; this server has {self.served.version}")
 
     async def _body(self, request: Request) -> bytes:
         announced = request.headers.get("content-length", "0")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from kzoo.errors import RequestError
-from kzoo.evaluate import open_run
+from kzoo.evaluate import open_run, open_subject
 from kzoo.quiet import import_keras
 from kzoo.run import Run
-from kzoo.served import load_saved_model, read_card
+from kzoo.served import is_artefact, is_openvino, load_saved_model, read_card, versions
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,45 +63,65 @@ class Served:
         name: What it is called in an address.
         card: The content of its ``model.json``; empty for a foreign SavedModel.
         doors: By name.
+        version: A whole number, as text.
     """
 
     name: str
     card: Mapping[str, Any]
     doors: Mapping[str, Door]
+    version: str = "1"
 
 
 def open_doors(path: str | Path, name: str | None = None) -> Served:
-    """Open a run or an exported SavedModel.
+    """Open a run or an artefact.
 
-    TensorFlow runs what a SavedModel brings, so one is loaded only if it is made of nothing but the operations that
-    networks need; see `kzoo.vetting`.
+    A run and a file answer through the same code as in `kzoo.predict`, whose network is the file's in its own runtime;
+    a SavedModel brings that code itself. TensorFlow runs what a SavedModel brings, so one is loaded only if it is made
+    of nothing but the operations that networks need; see `kzoo.vetting`.
 
     Args:
-        path: A run's folder, an export's folder, or a SavedModel's.
-        name: What to call the model; default: the network's name in the zoo, or the folder's.
+        path: A run's folder; an artefact's file; the folder of an export or of a SavedModel, or one of a model server
+            with versions, of which the highest is taken.
+        name: What to call the model; default: the network's name in the zoo, or a model server's folder's.
 
     Raises:
         RequestError: Nothing there can be served, or a SavedModel could do more than compute.
     """
     path = Path(path)
-    if (path / "saved_model" / "saved_model.pb").is_file():
-        path = path / "saved_model"
-    if (path / "saved_model.pb").is_file():
-        card = read_card(path) or {}
-        return Served(name or card.get("model") or path.resolve().name, card, _of_saved_model(path))
     if (path / "recipe.yaml").is_file():
         run = Run(path)
-        return Served(name or run.card["model"], run.card, _of_run(run))
-    there = "it is neither a run nor a SavedModel" if path.exists() else "there is no such folder"
-    raise RequestError(f"{path} cannot be served: {there}")
+        return Served(name or run.card["model"], run.card, _of_network(*open_run(run), run.samples))
+    if path.is_dir() and not is_openvino(path):
+        return _of_folder(path, name)
+    if not is_artefact(path):
+        there = "it is neither a run nor an artefact" if path.exists() else "there is no such file or folder"
+        raise RequestError(f"{path} cannot be served: {there}")
+    model, answers = open_subject(path)
+    return Served(name or answers.card["model"], answers.card, _of_network(model, answers, answers.blank()))
 
 
-def _of_run(run: Run) -> dict[str, Door]:
-    model, answers = open_run(run)
+def _of_folder(path: Path, name: str | None) -> Served:
+    """A SavedModel in an export, by itself, or as a version in a model server's folder."""
+    if (path / "saved_model" / "saved_model.pb").is_file():
+        path = path / "saved_model"
+    elif found := versions(path):
+        path = path / str(found[-1])
+    if not (path / "saved_model.pb").is_file():
+        files = sorted(p.name for p in path.iterdir() if is_artefact(p) and "-" not in p.stem)  # those are its doors'
+        there = f"it holds no SavedModel; name one of its files: {', '.join(files)}" if files else "it is no artefact"
+        raise RequestError(f"{path} cannot be served: {there}")
+    card, place = read_card(path) or {}, path.resolve()
+    if place.name.isdecimal():
+        return Served(name or place.parent.name, card, _of_saved_model(path), place.name)
+    return Served(name or card.get("model") or place.name, card, _of_saved_model(path))
+
+
+def _of_network(model, answers, samples: dict[str, np.ndarray]) -> dict[str, Door]:
+    """Doors of a SavedModel's kind, around a network of whatever runtime."""
     import tensorflow as tf
 
     doors = {}
-    for name, signature in answers.signatures(model, run.samples).items():
+    for name, signature in answers.signatures(model, samples).items():
         # As in an exported SavedModel: the tasks' functions are TensorFlow operations already.
         traced = tf.function(signature.function, input_signature=signature.inputs, autograph=False)
         concrete = traced.get_concrete_function()
@@ -169,7 +189,7 @@ def describe(served: Served) -> dict[str, Any]:
     }
     known = {k: served.card[k] for k in ("task", "model", "labels") if k in served.card}
     return {
-        "model_spec": {"name": served.name, "signature_name": "", "version": "1"},
+        "model_spec": {"name": served.name, "signature_name": "", "version": served.version},
         "metadata": {"signature_def": {"signature_def": signatures}},
         "kzoo": json.loads(json.dumps(known)),
     }

@@ -32,6 +32,14 @@ class Task(abc.ABC):
 
     default_monitor: str
 
+    def look_ahead(self) -> None:
+        """Raise, before the data are opened, what would keep a fresh training from starting and needs none of them.
+
+        Raises:
+            RequestError: Such as weights that cannot be had.
+        """
+        return
+
     @abc.abstractmethod
     def open(self) -> None:
         """Open the data, check that they fit the recipe, and resolve what follows from them.
@@ -215,6 +223,10 @@ class Answers(abc.ABC):
             RequestError: The task is none that plays.
         """
         raise RequestError(f"a {self.card['task']} run has nothing to play; `kzoo play` takes control runs")
+
+    @abc.abstractmethod
+    def blank(self) -> dict[str, np.ndarray]:
+        """A raw sample without content, in the form of a run's samples, for what has none, such as an artefact."""
 
     @abc.abstractmethod
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:

@@ -3,17 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kzoo import console
-from kzoo import recipe as recipes
+from kzoo import console, sections
 from kzoo.run import Run
-from kzoo.tasks import callbacks, freezing, optimizers
+from kzoo.tasks import callbacks, freezing, normalization, optimizers
 from kzoo.weights import load_checkpoint, save_checkpoint
 
 
 def fit(
     model,
     run: Run,
-    settings: recipes.Train,
+    settings: sections.Train,
     *,
     loss,
     metrics: list,
@@ -83,30 +82,31 @@ def fit(
         dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
         if loss is not None:
             _make_variables(model, dataset)
-        model.fit(
-            dataset,
-            epochs=epochs,
-            initial_epoch=epochs_done,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=validation,
-            callbacks=[
-                c
-                for c in (
-                    callbacks.Thawing(thaw),
-                    *watching,
-                    averaging,
-                    judged,
-                    progress,
-                    callbacks.Finite(),
-                    best,
-                    board,
-                    checkpoints,
-                )
-                if c
-            ],
-            shuffle=False,
-            verbose=0,
-        )
+        with normalization.fused(model):
+            model.fit(
+                dataset,
+                epochs=epochs,
+                initial_epoch=epochs_done,
+                steps_per_epoch=steps_per_epoch,
+                validation_data=validation,
+                callbacks=[
+                    c
+                    for c in (
+                        callbacks.Thawing(thaw),
+                        *watching,
+                        averaging,
+                        judged,
+                        progress,
+                        callbacks.Finite(),
+                        best,
+                        board,
+                        checkpoints,
+                    )
+                    if c
+                ],
+                shuffle=False,
+                verbose=0,
+            )
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
     return _finish(model, run, settings, best, monitor)
@@ -128,7 +128,7 @@ def _make_variables(model, dataset) -> None:
         model.reset_metrics()
 
 
-def _finish(model, run: Run, settings: recipes.Train, best, monitor: str) -> dict[str, Any]:
+def _finish(model, run: Run, settings: sections.Train, best, monitor: str) -> dict[str, Any]:
     """Leave the chosen weights in the model and say which they are."""
     rows = run.metrics()
     figures = {"epochs": len(rows), "seconds": float(rows[-1]["seconds"])}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from kzoo.errors import RequestError
-from kzoo.recipe import Unfreeze
+from kzoo.sections import Unfreeze
 
 
 def check(model, steps: Sequence[Unfreeze]) -> None:

@@ -5,13 +5,13 @@ import math
 
 import keras
 
-from kzoo import recipe as recipes
+from kzoo import sections
 from kzoo.errors import RequestError, nearest
 from kzoo.tasks import update_rules
 
 
 def build(
-    settings: recipes.Train,
+    settings: sections.Train,
     steps_per_epoch: int,
     dtype_policy: str,
     factors: dict[str, float] | None = None,
@@ -68,7 +68,7 @@ def build(
     return keras.optimizers.LossScaleOptimizer(optimizer) if dtype_policy == "mixed_float16" else optimizer
 
 
-def check(settings: recipes.Train) -> None:
+def check(settings: sections.Train) -> None:
     """Raise what `build` would raise, before anything slow."""
     build(settings, 1, "float32")
 
@@ -93,15 +93,15 @@ def _kind(name: str) -> type:
     return kinds[name.lower()]
 
 
-def _schedule(settings: recipes.Train, steps_per_epoch: int):
+def _schedule(settings: sections.Train, steps_per_epoch: int):
     peak, shape = settings.optimizer.learning_rate, settings.schedule
-    if isinstance(shape, recipes.Constant) and not shape.warmup_epochs:
+    if isinstance(shape, sections.Constant) and not shape.warmup_epochs:
         return peak
     total = settings.epochs * steps_per_epoch
-    if isinstance(shape, recipes.OneCycle):
+    if isinstance(shape, sections.OneCycle):
         return Curve(peak, total, peak_at=shape.peak, start=shape.initial, end=shape.final, shape=shape.shape)
     warmup = round(shape.warmup_epochs * steps_per_epoch)
-    if isinstance(shape, recipes.Cosine):
+    if isinstance(shape, sections.Cosine):
         return Curve(
             peak,
             total,

@@ -25,6 +25,12 @@ class TestGatedRecurrentUnits(Conformance):
     shapes = ({"tokens": (None,), "h1": (24,)}, {"logits": (None, 9), "h1": (24,)})
 
 
+class TestSimpleRecurrence(Conformance):
+    model = "lstm_textgen"
+    arguments = {"vocab_size": 9, "units": 24, "embedding": 8, "cell": "rnn", "num_layers": 1}
+    shapes = ({"tokens": (None,), "h1": (24,)}, {"logits": (None, 9), "h1": (24,)})
+
+
 class TestEverythingOn(Conformance):
     model = "lstm_textgen"
     arguments = {"vocab_size": 9, "units": 16, "embedding": 8, "tied": True, "layer_norm": True, "residual": True}

@@ -200,8 +200,8 @@ def test_a_saved_model_that_writes_files_is_not_served(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nothing-here"], "no such folder"),
-        (["."], "neither a run nor a SavedModel"),
+        (["nothing-here"], "no such file or folder"),
+        (["."], "is no artefact"),
         ([".", "--port", "70000"], "cannot be listened on"),
         ([".", "--queue", "0"], "queue is 0"),
     ],

@@ -15,6 +15,8 @@ from kzoo.errors import RequestError, nearest
 
 # Decoded pictures are kept in memory by themselves up to this share of what is free.
 MEMORY_SHARE = 0.4
+# Draws a picture, uint8 (height, width, channels), with its objects, from its place and the number of the pass.
+Drawn = Callable[[int, int], tuple[np.ndarray, Truth]]
 # What a class map may say instead of a class.
 IGNORE, BACKGROUND = "ignore", "background"
 _SHOWN = 5  # files named for each kind of problem
@@ -35,6 +37,7 @@ class Reading:
         on_corrupt: ``skip`` or ``stop``.
         data_dir: Folder of prepared TFDS data.
         download: Whether TFDS may fetch.
+        anew: Whether a source that draws its pictures draws others for each pass over the training part.
     """
 
     root: str | None = None
@@ -47,6 +50,7 @@ class Reading:
     on_corrupt: str = "skip"
     data_dir: str | None = None
     download: bool = False
+    anew: bool = False
 
 
 class Problems:
@@ -124,12 +128,15 @@ class Part:
         places: Which of them belong to this part.
         truths: The objects of each, as many as `places`.
         problems: Where an unreadable picture is noted.
+        drawn: From a place in `pictures` and the number of a pass over them, from 1, to the picture that is drawn in
+            its stead; None where each pass shows the same.
     """
 
     pictures: Pictures
     places: np.ndarray
     truths: list[Truth]
     problems: Problems
+    drawn: Drawn | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -151,9 +158,21 @@ class Part:
             self.problems.add("unreadable pictures", self.name(number), str(error).partition("\n")[0])
             return None
 
+    def shown(self, number: int, turn: int) -> tuple[np.ndarray | None, Truth]:
+        """A picture, see `picture`, and its objects, as a pass over the part shows them.
+
+        Args:
+            number: Which.
+            turn: The number of the pass, from 0.
+        """
+        if turn and self.drawn is not None:
+            return self.drawn(int(self.places[number]), turn)
+        return self.picture(number), self.truths[number]
+
     def take(self, numbers: np.ndarray) -> "Part":
         """The pictures at these places."""
-        return Part(self.pictures, self.places[numbers], [self.truths[i] for i in numbers], self.problems)
+        truths = [self.truths[i] for i in numbers]
+        return Part(self.pictures, self.places[numbers], truths, self.problems, self.drawn)
 
 
 @dataclass
@@ -178,10 +197,12 @@ class Raw:
     Attributes:
         pictures: The pictures.
         truths: The objects of each, without labels.
+        drawn: See `Part`; the objects without labels.
     """
 
     pictures: Pictures
     truths: list[Truth]
+    drawn: Drawn | None = None
 
 
 def collect(raw: dict[str, Raw], classes: Sequence[str], reading: Reading, problems: Problems) -> Collection:
@@ -206,7 +227,8 @@ def collect(raw: dict[str, Raw], classes: Sequence[str], reading: Reading, probl
             _labelled(_clean(truth, size, called, problems), chosen, reading)
             for truth, size, called in zip(part.truths, part.pictures.sizes, part.pictures.names, strict=True)
         ]
-        parts[name] = Part(part.pictures, np.arange(len(truths)), truths, problems)
+        drawn = part.drawn and _labelling(part.drawn, chosen, reading)
+        parts[name] = Part(part.pictures, np.arange(len(truths)), truths, problems, drawn)
     return Collection(parts, chosen, problems)
 
 
@@ -268,6 +290,16 @@ def _choose_classes(train: Raw, own: Sequence[str], reading: Reading) -> tuple[s
     if not chosen:
         raise RequestError("the training part has no objects")
     return tuple(chosen)
+
+
+def _labelling(drawn: Drawn, classes: tuple[str, ...], reading: Reading) -> Drawn:
+    """The same drawing with labelled objects; what is drawn has none that are degenerate."""
+
+    def labelled(place: int, turn: int) -> tuple[np.ndarray, Truth]:
+        pixels, truth = drawn(place, turn)
+        return pixels, _labelled(truth, classes, reading)
+
+    return labelled
 
 
 def _clean(truth: Truth, size: Iterable[int], name: str, problems: Problems) -> Truth:

@@ -66,7 +66,7 @@ class Batches:
         order = np.random.default_rng([self.seed, _ORDER, number]).permutation(len(self.part))
         rng = np.random.default_rng([self.seed, _AUGMENT, step])
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        pairs = [self._one(int(n), child) for n, child in zip(chosen, rng.spawn(len(chosen)), strict=True)]
+        pairs = [self._one(int(n), number, child) for n, child in zip(chosen, rng.spawn(len(chosen)), strict=True)]
         values = np.stack([pixels for pixels, _ in pairs]).astype(np.float32)
         if self.settings is not None:
             values = augment.colours(values, self.settings, rng)
@@ -134,9 +134,9 @@ class Batches:
         shown = [decode.resize(pixels, self.size, self.fit).numpy() for _, pixels in read if pixels is not None]
         return self.normalization(np.stack(shown).astype(np.float32)), places
 
-    def _one(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, Truth]:
-        """One picture and its objects as the network will see them."""
-        pixels, truth = self.part.picture(number), self.part.truths[number]
+    def _one(self, number: int, turn: int, rng: np.random.Generator) -> tuple[np.ndarray, Truth]:
+        """One picture and its objects as the network will see them in a pass over the part."""
+        pixels, truth = self.part.shown(number, turn)
         if pixels is None:
             # Nothing is known of what cannot be read: an empty picture that is ignored as a whole.
             return np.tile(self.fill, (*self.size, 1)), _all_ignored()

@@ -4,6 +4,7 @@ from kzoo.export.formats.base import NETWORK, Format, Subject
 from kzoo.export.formats.keras_files import H5, Keras, KerasInt8, WeightsH5
 from kzoo.export.formats.litert import LiteRT, LiteRTDynamic, LiteRTFloat16, LiteRTInt8
 from kzoo.export.formats.onnx import Onnx, OnnxFloat16, OnnxInt8
+from kzoo.export.formats.openvino import OpenVino
 from kzoo.export.formats.saved_model import SavedModel
 
 FORMATS: dict[str, Format] = {
@@ -13,6 +14,7 @@ FORMATS: dict[str, Format] = {
     "saved_model": SavedModel(),
     "onnx": Onnx(),
     "litert": LiteRT(),
+    "openvino": OpenVino(),
     "keras_int8": KerasInt8(),
     "onnx_int8": OnnxInt8(),
     "onnx_float16": OnnxFloat16(),

@@ -123,6 +123,10 @@ class Format(abc.ABC):
             "numeric": [NETWORK, *subject.numeric],
         }[self.doors]
 
+    def opened_in(self, subject: Subject) -> str:
+        """The runtime that this network's artefact is verified in."""
+        return self.runtime
+
     def owns(self, file: str) -> bool:
         """Whether a file of an export, relative to its folder, is of this artefact."""
         return file.partition("/")[0] == self.artefact

@@ -1,19 +1,21 @@
 """ONNX, by tf2onnx, for ONNX Runtime.
 
 A file of ONNX holds one graph: ``model.onnx`` is the network, and each further door is a file of its own beside it,
-``model-<door>.onnx``. Batch and time stay open. What inference needs beside the graph is in the metadata, under
-``model.json``.
+``model-<door>.onnx``, which takes its weights from ``model.onnx`` (see `kzoo.export.formats.onnx_weights`). Batch and
+time stay open. What inference needs beside the graph is in the metadata, under ``model.json``.
 """
 
 import contextlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from kzoo.errors import WorkError
+from kzoo.export.formats import onnx_weights
 from kzoo.export.formats.base import NETWORK, Format, Subject
 
 # LayerNormalization as one operator came with 17; ONNX Runtime keeps old ones.
@@ -29,11 +31,13 @@ class Onnx(Format):
 
     def save(self, subject: Subject, path: Path) -> dict[str, str]:
         """Write the network, and of the other doors what can be converted."""
-        network(subject, path)
+        places: onnx_weights.Places = {}
+        onnx_weights.write(graph(subject, NETWORK), path, places)
         refused = {}
         for door in subject.numeric:
+            beside = path.with_name(f"{path.stem}-{door}{path.suffix}")
             try:
-                write(convert(subject, door), path.with_name(f"{path.stem}-{door}{path.suffix}"))
+                onnx_weights.write(graph(subject, door), beside, places)
             except Exception as error:  # of tf2onnx and of ONNX's checker, whatever they are
                 refused[door] = f"ONNX cannot hold it: {first_line(error)}"
         return refused
@@ -69,11 +73,20 @@ class OnnxFloat16(Format):
     def save(self, subject: Subject, path: Path) -> dict[str, str]:
         """Convert the network."""
         import onnx
-        from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
 
+        proto = onnx.load(source(subject))
+        squares = [n.name for n in proto.graph.node if n.op_type == "Mul" and n.input[0] == n.input[1]]
         with hushed():
-            proto = convert_float_to_float16(onnx.load(source(subject)), keep_io_types=True, disable_shape_infer=True)
+            proto = convert_float_to_float16(
+                proto,
+                keep_io_types=True,
+                # A sum of squares, as norms are made of, soon exceeds half precision's 65,504.
+                op_block_list=[*DEFAULT_OP_BLOCK_LIST, "ReduceSum", "Sqrt", "Reciprocal"],
+                node_block_list=squares,
+            )
+            _join_float32(proto.graph)
             # The casts of the inputs were put at the end.
             OnnxModel(proto).topological_sort()
         onnx.checker.check_model(proto)
@@ -81,18 +94,38 @@ class OnnxFloat16(Format):
         return {}
 
 
-def network(subject: Subject, path: Path) -> None:
-    """Write the network, converted once for all formats that are made of it."""
-    if "onnx" not in subject.shared:
-        subject.shared["onnx"] = convert(subject, NETWORK)
-    write(subject.shared["onnx"], path)
+def _join_float32(graph) -> None:
+    """Let float32 go from one node that keeps it straight to the next, and not through half precision between them."""
+    from onnx import TensorProto
+
+    casts = {n.output[0]: (n.input[0], n.attribute[0].i) for n in graph.node if n.op_type == "Cast"}
+    straight = {}
+    for name, (source, kind) in casts.items():
+        if kind == TensorProto.FLOAT and casts.get(source, ("", 0))[1] == TensorProto.FLOAT16:
+            # The input of a cast to half precision that a converter made is float32.
+            straight[name] = casts[source][0]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = straight.get(name, name)
+
+
+def graph(subject: Subject, door: str):
+    """A door's model, converted once for all formats that are made of it.
+
+    Raises:
+        WorkError: See `convert`.
+    """
+    key = f"onnx {door}"
+    if key not in subject.shared:
+        subject.shared[key] = convert(subject, door)
+    return subject.shared[key]
 
 
 def source(subject: Subject) -> Path:
     """The float32 network as a file to make another of."""
     path = subject.scratch / "network.onnx"
     if not path.exists():
-        network(subject, path)
+        write(graph(subject, NETWORK), path)
     return path
 
 
@@ -131,13 +164,36 @@ def _converted(function):
     patch_tf2onnx()
     import tf2onnx
 
-    proto, _ = tf2onnx.convert.from_function(
-        function,
-        input_signature=function.input_signature,
-        opset=OPSET,
-        custom_op_handlers={"Erfc": (_erfc, [])},
-    )
-    return proto
+    def convert():
+        proto, _ = tf2onnx.convert.from_function(
+            function,
+            input_signature=function.input_signature,
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+        )
+        return proto
+
+    try:
+        with _without_copies():
+            return convert()
+    except Exception:
+        # An optimisation failed, perhaps, which tf2onnx undoes where it has a copy.
+        return convert()
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """Have tf2onnx not copy the whole graph before each optimisation, which takes half the time of large networks."""
+    name = "TF2ONNX_CATCH_ERRORS"
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _erfc(context, node, name, arguments):

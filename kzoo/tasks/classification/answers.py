@@ -87,6 +87,10 @@ class Answers(base.Answers):
                 answers.append({**answer, "picture": str(path)})
         return answers
 
+    def blank(self) -> dict[str, np.ndarray]:
+        """A black image."""
+        return {"images": np.zeros((1, *self.size, self.channels), np.uint8)}
+
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
         """Samples as the plain network takes them: normalised float32."""
         return self._normalize(samples["images"]).numpy()

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from kzoo import recipe
+from kzoo import recipe, sections
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
-from kzoo.recipe import Settings, Share
+from kzoo.sections import Settings, Share
 
 # What an epoch yields and `train.monitor` may name.
 FIGURES = ("accuracy", "loss", "val_accuracy", "val_loss")
@@ -80,7 +80,7 @@ class Data(Settings):
         return Reading(**{f.name: getattr(self, names.get(f.name, f.name)) for f in dataclasses.fields(Reading)})
 
 
-class Train(recipe.Train):
+class Train(sections.Train):
     """How to train a classifier."""
 
     label_smoothing: Share = 0.0

@@ -48,6 +48,10 @@ class Answers(base.Answers):
         data = Data(env=where["env"], env_arguments=where["env_arguments"], stack=where["stack"])
         return playing.play(model, data, episodes=episodes, video=video, render=render, seed=seed)
 
+    def blank(self) -> dict[str, np.ndarray]:
+        """An observation of zeros."""
+        return {"observations": np.zeros((1, *self.shape), self.dtype)}
+
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
         """Observations as float32."""
         return samples["observations"].astype(np.float32)

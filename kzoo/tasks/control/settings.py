@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kzoo import recipe
+from kzoo import recipe, sections
 from kzoo.errors import RequestError, nearest
-from kzoo.recipe import Settings, Share
+from kzoo.sections import Settings, Share
 
 # What an evaluation yields and `train.monitor` may name.
 FIGURES = ("return", "length", "loss")
@@ -69,7 +69,7 @@ class Munchausen(Settings):
     lowest: Annotated[float, Field(lt=0)] = Field(-1.0, description="what the log-probability is clipped to")
 
 
-class Train(recipe.Training):
+class Train(sections.Training):
     """How a Q-network learns (Mnih et al. 2015, Nature 518)."""
 
     steps: PositiveInt = Field(50_000, description="steps in the environments, all together")

@@ -101,6 +101,11 @@ class Answers(base.Answers):
                 rows.append([name, *[""] * 6])
         return [["input", "label", "score", "x1", "y1", "x2", "y2"], *rows]
 
+    def blank(self) -> dict[str, np.ndarray]:
+        """A black picture, encoded."""
+        encoded = tf.io.encode_png(np.zeros((*self.size, self.channels), np.uint8)).numpy()
+        return {"bytes": np.frombuffer(encoded, np.uint8), "lengths": np.array([len(encoded)])}
+
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
         """Samples as the plain network takes them: resized, normalised float32."""
         return np.stack([self._shown(self._read(e)) for e in _encoded(samples)])

@@ -65,40 +65,43 @@ def finish(outputs: dict, default_boxes: np.ndarray, *, score, overlap, limit: i
 def finish_plainly(outputs: dict, default_boxes: np.ndarray, *, score, overlap, limit: int) -> dict:
     """The same as `finish`, in operators that ONNX and LiteRT have.
 
-    Each turn of a loop takes the most probable of all that is left and suppresses what of its class overlaps it. That
-    gives the same detections in the same order as one suppression for each class.
+    Both can suppress the boxes of one class of one picture, so a loop goes over all classes of all pictures; what is
+    left of a picture's classes is then ordered together.
     """
     corners, probabilities = _decoded(outputs, default_boxes)
     number, classes = len(default_boxes), probabilities.shape[-1]
-    areas = _area(corners)
-    batch, places = tf.shape(corners)[0], tf.range(limit)
+    each = tf.reshape(tf.transpose(probabilities, [0, 2, 1]), [-1, number])
+    rows = tf.range(tf.shape(each)[0])
 
-    def body(t, left, boxes, scores, labels):
-        highest = tf.reduce_max(left, -1)
-        best = tf.argmax(left, -1, output_type=tf.int32)
-        label, place = best // number, best % number
-        chosen = tf.cast(tf.equal(tf.range(number)[None], place[:, None]), tf.float32)
-        box = tf.reduce_sum(chosen[..., None] * corners, 1)
-        low, high = tf.maximum(corners[..., :2], box[:, None, :2]), tf.minimum(corners[..., 2:], box[:, None, 2:])
-        common = _area(tf.concat([low, tf.maximum(low, high)], -1))
-        union = areas + _area(box)[:, None] - common
-        # A box of no area overlaps nothing, not even itself, and goes because it was taken.
-        gone = tf.logical_or(common > overlap * union, chosen > 0)
-        alike = tf.equal(tf.range(classes)[None], label[:, None])
-        both = tf.logical_and(alike[:, :, None], gone[:, None])
-        left = tf.where(tf.reshape(both, [-1, classes * number]), 0.0, left)
-        here = tf.logical_and(tf.equal(places, t)[None], (highest > score)[:, None])
-        boxes = tf.where(here[..., None], box[:, None], boxes)
-        return t + 1, left, boxes, tf.where(here, highest[:, None], scores), tf.where(here, label[:, None], labels)
+    def body(row, places, scores):
+        found, count = tf.raw_ops.NonMaxSuppressionV4(
+            boxes=corners[row // classes],  # overlap is the same whichever axis comes first
+            scores=each[row],
+            max_output_size=limit,
+            iou_threshold=overlap,
+            score_threshold=score,
+            pad_to_max_output_size=True,
+        )
+        found = tf.reshape(found, [limit])
+        kept = tf.where(tf.range(limit) < count, tf.gather(each[row], found), 0.0)
+        here = tf.equal(rows, row)[:, None]
+        return row + 1, tf.where(here, found[None], places), tf.where(here, kept[None], scores)
 
-    left = tf.reshape(tf.transpose(probabilities, [0, 2, 1]), [-1, classes * number])
-    start = (0, left, tf.zeros([batch, limit, 4]), tf.zeros([batch, limit]), tf.zeros([batch, limit], tf.int32))
-    shapes = tuple(
-        tf.TensorShape(s) for s in ([], [None, classes * number], [None, limit, 4], [None, limit], [None, limit])
-    )
-    _, _, boxes, scores, labels = tf.while_loop(lambda t, *_: t < limit, body, start, shapes)
-    count = tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1)
-    return {"boxes": boxes, "scores": scores, "classes": labels, "count": count}
+    empty = tf.zeros([tf.shape(each)[0], limit])
+    shapes = (tf.TensorShape([]), tf.TensorShape([None, limit]), tf.TensorShape([None, limit]))
+    start = (0, tf.cast(empty, tf.int32), empty)
+    _, places, scores = tf.while_loop(lambda row, *_: row < tf.shape(each)[0], body, start, shapes)
+    scores, order = tf.math.top_k(tf.reshape(scores, [-1, classes * limit]), limit)
+    places = tf.gather(tf.reshape(places, [-1, classes * limit]), order, batch_dims=1)
+    any_there = scores > 0
+    boxes = tf.where(any_there[..., None], tf.gather(corners, places, batch_dims=1), 0.0)
+    labels = tf.where(any_there, order // limit, 0)
+    return {
+        "boxes": boxes,
+        "scores": scores,
+        "classes": labels,
+        "count": tf.reduce_sum(tf.cast(any_there, tf.int32), -1),
+    }
 
 
 def _decoded(outputs: dict, default_boxes: np.ndarray):
@@ -109,10 +112,6 @@ def _decoded(outputs: dict, default_boxes: np.ndarray):
     half = tf.exp(tf.minimum(scaled[..., 2:], rectangles.LARGEST_LOG_SIZE)) * ours[:, 2:] / 2
     corners = tf.clip_by_value(tf.concat([middle - half, middle + half], -1), 0.0, 1.0)
     return corners, tf.nn.softmax(tf.cast(outputs["classes"], tf.float32))[..., 1:]
-
-
-def _area(corners):
-    return (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
 
 
 def in_pixels(boxes, size, window):

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kzoo import recipe
+from kzoo import recipe, sections
 from kzoo.data.detection.collection import Reading
 from kzoo.errors import RequestError, nearest
-from kzoo.recipe import Settings, Share
+from kzoo.sections import Settings, Share
 
 # What an epoch yields and `train.monitor` may name.
 FIGURES = ("loss", "boxes_loss", "classes_loss", "val_map50", "val_map", "val_precision", "val_recall", "val_f1")
@@ -48,6 +48,7 @@ class Data(Settings):
         "ignore", description="what objects are whose name is none of the classes"
     )
     limit: PositiveInt | None = Field(None, description="at most so many pictures of each part")
+    anew: bool = Field(False, description="draw other training pictures for each pass over them, where a source draws")
     data_dir: str | None = Field(None, description="folder of prepared TFDS data; default: TFDS_DATA_DIR")
     download: bool = Field(False, description="let TFDS fetch what is not there")
     batch_size: PositiveInt = 16
@@ -73,11 +74,11 @@ class Data(Settings):
 
     def reading(self, channels: int = 3) -> Reading:
         """The part of the section that says how a source is read."""
-        names = ("root", "parts", "classes", "class_map", "unlisted", "limit", "on_corrupt", "data_dir", "download")
-        return Reading(**{n: getattr(self, n) for n in names}, channels=channels)
+        shared = Reading.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        return Reading(**{n: getattr(self, n) for n in shared}, channels=channels)
 
 
-class Train(recipe.Train):
+class Train(sections.Train):
     """How to train a detector."""
 
     match_overlap: Annotated[float, Field(gt=0, lt=1)] = Field(

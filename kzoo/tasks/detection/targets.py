@@ -61,11 +61,12 @@ class Encoder:
 
     def _overlaps(self, boxes):
         """IoU, and the share of each default box inside each object, both (batch, objects, count)."""
-        ours = tf.constant(self.corners)
-        low = tf.maximum(boxes[:, :, None, :2], ours[None, None, :, :2])
-        high = tf.minimum(boxes[:, :, None, 2:], ours[None, None, :, 2:])
-        common = tf.reduce_prod(tf.maximum(high - low, 0.0), -1)
-        area = tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), -1)[..., None]
+        # Coordinate by coordinate: TensorFlow is slow where it spreads an axis of two.
+        left, top, right, bottom = (tf.constant(np.ascontiguousarray(c)) for c in self.corners.T)
+        x1, y1, x2, y2 = (c[..., None] for c in tf.unstack(boxes, axis=-1))
+        width = tf.maximum(tf.minimum(x2, right) - tf.maximum(x1, left), 0.0)
+        common = width * tf.maximum(tf.minimum(y2, bottom) - tf.maximum(y1, top), 0.0)
+        area = tf.maximum(x2 - x1, 0.0) * tf.maximum(y2 - y1, 0.0)
         own = tf.constant(rectangles.area(self.corners))
         return common / tf.maximum(area + own - common, 1e-12), common / own
 

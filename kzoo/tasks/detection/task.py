@@ -38,6 +38,11 @@ class Task(base.Task):
     normalization: Normalization
     _traced = (None, None)
 
+    def look_ahead(self) -> None:
+        """Fetch or find the backbone's weights, before minutes are spent on opening the pictures."""
+        if self.recipe.arguments.get("backbone_weights") is not None:
+            build(self.recipe.model, **self.recipe.arguments)
+
     def open(self) -> None:
         """Open the pictures, hold out the validation part, and resolve classes, normalisation and precision."""
         optimizers.check(self.recipe.train)
@@ -180,8 +185,13 @@ class Task(base.Task):
         return [figures.draw_curves(found, folder / "precision_recall.png")]
 
     def notes(self) -> list[str]:
-        """What was wrong with the data, by kind."""
-        return self.collection.problems.notes()
+        """What was wrong with the data, by kind, and what they lack."""
+        notes = self.collection.problems.notes()
+        if self.recipe.data.source.startswith("tfds:kitti"):
+            notes.append(
+                "TFDS has KITTI without DontCare: KITTI's own protocol takes its folder, vgg16_detector/kitti-folder"
+            )
+        return notes
 
     def inspect(self, out: Path, pictures: int, *, plain: bool) -> dict[str, Any]:
         """A sheet of training pictures with their boxes, and how many objects there are of each class."""

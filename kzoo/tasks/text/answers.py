@@ -112,6 +112,10 @@ class Answers(base.Answers):
         """Each prompt with its continuation."""
         return [["input", "continuation"], *([a["input"], a["continuation"]] for a in answers)]
 
+    def blank(self) -> dict[str, np.ndarray]:
+        """The beginning of a line, twice."""
+        return {"tokens": np.full((1, 2), self.beginning, np.int32)}
+
     def network_inputs(self, samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Samples as the plain network takes them: tokens, and a state that has read nothing."""
         rows = len(samples["tokens"])

@@ -4,10 +4,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from kzoo import recipe
+from kzoo import recipe, sections
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
-from kzoo.recipe import Settings, Share
+from kzoo.sections import Settings, Share
 
 # What an epoch yields and `train.monitor` may name.
 FIGURES = ("bits", "loss", "val_bits", "val_loss")
@@ -57,7 +57,7 @@ class Sample(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class Train(recipe.Train):
+class Train(sections.Train):
     """How to train a language model."""
 
     sample: Sample = Sample()

@@ -2,11 +2,13 @@
 
 import concurrent.futures
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from kzoo.data.detection import scenes
 from kzoo.data.detection.collection import Pictures, Problems, Raw, Reading
+from kzoo.data.detection.truth import Truth
 from kzoo.errors import RequestError, nearest
 
 # Scenes of each part; their numbers are their seeds, so that no scene is in two parts.
@@ -15,7 +17,10 @@ COUNTS = {"train": 2000, "validation": 200, "test": 400}
 
 def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``builtin:scenes``: drawn road scenes with vehicles and pedestrians (see `kzoo.data.detection.scenes`)."""
-    return {part: _draw(number, _count(part, reading)) for number, part in enumerate(COUNTS)}, ()
+    parts = {part: _draw(number, _count(part, reading)) for number, part in enumerate(COUNTS)}
+    if reading.anew:
+        parts["train"] = replace(parts["train"], drawn=_other)
+    return parts, ()
 
 
 def check(name: str, reading: Reading) -> None:
@@ -33,6 +38,11 @@ def located(name: str, reading: Reading) -> dict:
 
 def _count(part: str, reading: Reading) -> int:
     return min(COUNTS[part], reading.limit or COUNTS[part])
+
+
+def _other(place: int, turn: int) -> tuple[np.ndarray, Truth]:
+    """Another training scene for each pass; the training part is the first of the parts."""
+    return scenes.draw((0, place, turn))
 
 
 def _draw(number: int, count: int) -> Raw:

@@ -1,0 +1,63 @@
+"""Answers on the terminal: tables, JSON, reports of exports, and figures in words."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kzoo.errors import KzooError
+
+
+def table(header: list[str], rows: list[list[Any]]) -> None:
+    """Print aligned columns; a pipe has no width, so that lines stay whole there, for grep and for files."""
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = Console()
+    out = terminal if terminal.is_terminal else Console(width=1000)
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in header:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    out.print(drawn, markup=False, highlight=False)
+
+
+def as_json(values: Any) -> None:
+    """Print JSON; what is no plain value, such as a path, is written as text, and what is not finite as null."""
+    from kzoo.run import finite
+
+    print(json.dumps(finite(values), indent=1, default=str))
+
+
+def report(work: Callable, in_json: bool):
+    """Do an export's work, print its report, also the report of one that fails, and return it."""
+    failure = None
+    try:
+        found = work()
+    except KzooError as error:
+        found, failure = getattr(error, "report", None), error
+    if found is not None and in_json:
+        as_json(found.as_dict())
+    elif found is not None:
+        header, *rows = found.rows()
+        table(header, rows)
+    if failure is not None:
+        raise failure
+    if not in_json:
+        print(f"verified {found.folder}")
+    return found
+
+
+def number(value: int | None) -> str:
+    """A count, with a question mark where it is not known."""
+    return "?" if value is None else f"{value:,}"
+
+
+def short(value: Any) -> str:
+    """A figure of three digits; anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def figure(value: Any) -> str:
+    """A figure with four decimal places; anything else as it is."""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
