@@ -133,11 +133,11 @@ def row(traces: list[list], target: float, budget: int, ranked: list[float]) -> 
     ranks = [sum(value < final for value in ranked) + 1 for final in finals]
     counted = [budget if n is None else n for n in needed]
     return {
-        "value_to_reach": target,
+        "value_to_reach": round(target, 5),
         "searches_that_reach_it": f"{sum(n is not None for n in needed)} of {len(needed)}",
         "epochs_for_it_(median)": f"{statistics.median(counted):.0f} of {budget}",
         "epochs_for_it_(mean)": round(statistics.fmean(counted)),
-        "median_best_at_the_end": statistics.median(finals),
+        "median_best_at_the_end": round(statistics.median(finals), 5),
         "its_median_rank": f"{statistics.median(ranks):.0f} of {len(ranked)}",
     }
 
