@@ -221,7 +221,7 @@ def _times(folder: Path) -> list[str]:
     return [
         "## CPU seconds of an export",
         "",
-        "Each shipped recipe's network in every format without quantisation: to write and to verify each, and `kzoo "
+        "Networks of shipped recipes in every format without quantisation: to write and to verify each, and `kzoo "
         "export` as a whole, start of Python and TensorFlow included. On one idle core that is also the time by the "
         "clock.",
         "",
