@@ -16,6 +16,7 @@ NOTES = {
     "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
 }
 TITLES = {
+    "cifar": "Training on CIFAR-10 beside airbench's own program",
     "dqn": "Learning to act: speed beside stable-baselines3 and CleanRL",
     "text": "Text: training and writing beside PyTorch",
     "dqn_learning": "Learning to act, beside the peers",
