@@ -107,6 +107,7 @@ def onnx(model, threads: int):
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
+        model(np.zeros((1, *model.input_shape[1:]), "float32"))  # Keras exports only what was called
         model.export(f"{folder}/network.onnx", format="onnx", verbose=False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
