@@ -16,6 +16,7 @@ NOTES = {
     "tfds:cifar10": "CIFAR-10 was read from a copy recompressed as JPEG, on which accuracy is a little lower.",
 }
 TITLES = {
+    "detector": "Detector from JPEG to boxes beside torchvision",
     "cifar": "Training on CIFAR-10 beside airbench's own program",
     "dqn": "Learning to act: speed beside stable-baselines3 and CleanRL",
     "text": "Text: training and writing beside PyTorch",
