@@ -17,7 +17,7 @@ def save(name: str, figures: dict) -> None:
     record = {
         "command": command(sys.argv),
         "date": now()[:10],
-        "hardware": f"{machine['processor']}, {machine['cores']} cores",
+        "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "figures": figures,
     }

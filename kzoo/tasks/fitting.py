@@ -82,6 +82,9 @@ def fit(
         dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
         if loss is not None:
             _make_variables(model, dataset)
+        # What a callback reads, an earlier one has put there.
+        in_order = [callbacks.Thawing(thaw), *watching, averaging, judged, progress]
+        in_order += [callbacks.Finite(), best, board, checkpoints]
         with normalization.fused(model):
             model.fit(
                 dataset,
@@ -89,21 +92,7 @@ def fit(
                 initial_epoch=epochs_done,
                 steps_per_epoch=steps_per_epoch,
                 validation_data=validation,
-                callbacks=[
-                    c
-                    for c in (
-                        callbacks.Thawing(thaw),
-                        *watching,
-                        averaging,
-                        judged,
-                        progress,
-                        callbacks.Finite(),
-                        best,
-                        board,
-                        checkpoints,
-                    )
-                    if c
-                ],
+                callbacks=[c for c in in_order if c is not None],
                 shuffle=False,
                 verbose=0,
             )
