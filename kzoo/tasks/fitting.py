@@ -56,40 +56,29 @@ def fit(
         WorkError: The loss is no longer finite.
     """
     thaw = freezing.Thaw(model, settings.unfreeze)
-    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy, thaw.multipliers)
-    optimizer.build(thaw.variables(model))
-    model.compile(
-        optimizer,
-        loss=loss,
-        metrics=metrics,
-        jit_compile=settings.jit_compile,
-        steps_per_execution=settings.steps_per_execution,
-    )
+    _compile(model, settings, thaw, loss, metrics, steps_per_epoch, dtype_policy)
     averaging = callbacks.Averaging() if settings.ema or settings.lookahead else None
-    best = None
-    if validation is not None or judge is not None:
-        stop = settings.early_stopping
-        best = callbacks.Best(run, monitor, averaging, stop.patience if stop else None, stop.min_delta if stop else 0.0)
+    judged = validation is not None or judge is not None
+    best = _chooser(run, settings, monitor, averaging) if judged else None
     checkpoints = callbacks.Checkpoints(run, {"best": best} if best else {}, carried)
-    epochs_done = checkpoints.restore(model)
+    done = checkpoints.restore(model)
     epochs = min(until or settings.epochs, settings.epochs)
-    if epochs_done < epochs and not checkpoints.stopped:
-        if epochs_done:
-            console.say(f"going on after epoch {epochs_done} of {settings.epochs}")
+    if done < epochs and not checkpoints.stopped:
+        if done:
+            console.say(f"going on after epoch {done} of {settings.epochs}")
         progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
-        judged = callbacks.Judged(judge, averaging, progress) if judge else None
-        board = callbacks.Board(run)
-        dataset = training(epochs_done * steps_per_epoch, (epochs - epochs_done) * steps_per_epoch)
+        judging = callbacks.Judged(judge, averaging, progress) if judge else None
+        # What a callback reads, an earlier one has put there.
+        in_order = [callbacks.Thawing(thaw), *watching, averaging, judging, progress]
+        in_order += [callbacks.Finite(), best, callbacks.Board(run), checkpoints]
+        dataset = training(done * steps_per_epoch, (epochs - done) * steps_per_epoch)
         if loss is not None:
             _make_variables(model, dataset)
-        # What a callback reads, an earlier one has put there.
-        in_order = [callbacks.Thawing(thaw), *watching, averaging, judged, progress]
-        in_order += [callbacks.Finite(), best, board, checkpoints]
         with normalization.fused(model):
             model.fit(
                 dataset,
                 epochs=epochs,
-                initial_epoch=epochs_done,
+                initial_epoch=done,
                 steps_per_epoch=steps_per_epoch,
                 validation_data=validation,
                 callbacks=[c for c in in_order if c is not None],
@@ -99,6 +88,26 @@ def fit(
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
     return _finish(model, run, settings, best, monitor)
+
+
+def _compile(model, settings: sections.Train, thaw, loss, metrics, steps_per_epoch: int, dtype_policy: str) -> None:
+    """Give the model its optimiser, with the variables of every layer that will ever be trained, and its loss."""
+    optimizer = optimizers.build(settings, steps_per_epoch, dtype_policy, thaw.multipliers)
+    optimizer.build(thaw.variables(model))
+    model.compile(
+        optimizer,
+        loss=loss,
+        metrics=metrics,
+        jit_compile=settings.jit_compile,
+        steps_per_execution=settings.steps_per_execution,
+    )
+
+
+def _chooser(run: Run, settings: sections.Train, monitor: str, averaging) -> callbacks.Best:
+    """What keeps the best epoch and, where the recipe says so, stops after epochs without a better one."""
+    stop = settings.early_stopping
+    patience, min_delta = (stop.patience, stop.min_delta) if stop else (None, 0.0)
+    return callbacks.Best(run, monitor, averaging, patience, min_delta)
 
 
 def _make_variables(model, dataset) -> None:
