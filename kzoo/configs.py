@@ -43,6 +43,16 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes each string that `parse`, or a reader of YAML 1.1, would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, []) + _Loader.yaml_implicit_resolvers.get(first, [])
+    for first in yaml.SafeDumper.yaml_implicit_resolvers | _Loader.yaml_implicit_resolvers
+}
+
+
 def parse(text: str, origin: str):
     """Parse YAML text.
 
@@ -63,7 +73,7 @@ def parse(text: str, origin: str):
 
 def dump(values: dict) -> str:
     """Write plain values as YAML, in the given order, small collections on one line."""
-    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
 def list_recipes(model: str | None = None) -> list[str]:

@@ -18,7 +18,7 @@ import pydantic
 
 from kzoo import configs, registry
 from kzoo.errors import RequestError, nearest
-from kzoo.sections import Export, Search, Settings, Train, Training
+from kzoo.sections import Export, Policy, Search, Settings, Train, Training
 
 
 class Recipe(Settings):
@@ -57,8 +57,15 @@ class Recipe(Settings):
         """Raise what is wrong with the recipe as far as it can be told within a second, without Keras.
 
         Raises:
-            RequestError: An unknown figure to monitor, or data that are not there.
+            RequestError: A dtype policy that nothing is trained under, an unknown figure to monitor, or data that are
+                not there.
         """
+        policy, known = self.arguments.get("dtype_policy", "float32"), typing.get_args(Policy)
+        if policy not in known:
+            raise RequestError(
+                f"arguments.dtype_policy is {policy!r}, and a training takes one whose weights are float32: "
+                f"{', '.join(known)}"
+            )
 
     def values(self) -> dict:
         """The recipe as plain values, defaults included, tuples as lists."""

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+# Policies whose weights are float32, as those of checkpoints and artefacts are.
+Policy = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 # A part of a whole; all of it is too much.
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -150,7 +152,7 @@ class Training(Settings):
     schedule: Schedule = Constant(name="constant")
     gradient_clip: Clip = Clip()
     monitor: str = Field("", description="figure that chooses the best checkpoint; default: the task's own")
-    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    precision: Literal["auto", Policy] = "auto"
     jit_compile: bool | Literal["auto"] = Field("auto", description="compile the step with XLA; auto: on GPUs")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = Field(False, description="ask TensorFlow for deterministic kernels, also on GPUs; slower")

@@ -7,7 +7,10 @@ import pytest
 
 from kzoo import boxes
 from kzoo.data.detection import augment
+from kzoo.data.detection.collection import Part, Pictures, Problems
+from kzoo.data.detection.pipeline import Batches
 from kzoo.data.detection.truth import truth
+from kzoo.data.pipeline import Normalization
 
 NOTHING = {"flip": False, "zoom_out": 1.0, "iou_crop": False, "scale": 0.0, "translate": 0.0, "rotate": 0.0}
 NOTHING |= {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
@@ -83,15 +86,16 @@ def test_an_object_whose_centre_is_out_of_sight_is_ignored_and_not_background():
     assert len(augment.move(thing, augment.View((50.0, 0.0, 150.0, 100.0)), (100, 100))) == 0
 
 
-def test_the_picture_as_it_is_agrees_with_what_serves_it():
-    from kzoo.data import decode
-
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_training_sees_a_picture_as_evaluation_does(fit):
     pixels = np.random.default_rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)
-    for fit in ("stretch", "pad"):
-        view = augment.whole((120, 200), (96, 128), fit)
-        ours = augment.resample(pixels, view, (96, 128), np.zeros(3, np.uint8)).astype(int)
-        served = decode.resize(pixels, (96, 128), fit).numpy().astype(int)
-        assert np.abs(ours - served).mean() < 0.2
+    pictures = Pictures(["one"], np.array([[120, 200]]), lambda place: pixels)
+    thing = truth([[0, 0, 40, 40]], ["thing"]).with_labels([0], False)
+    part = Part(pictures, np.array([0]), [thing], Problems("stop"))
+    how = Normalization((120.0, 110.0, 100.0), (1.0, 1.0, 1.0))
+    batches = Batches(part, size=(96, 128), channels=3, fit=fit, batch_size=1, normalization=how)
+    trained, (judged, _) = batches.training_batch(0)[0], next(batches.evaluation())
+    assert np.abs(trained - judged).mean() < 0.2
 
 
 def test_padding_keeps_the_aspect_ratio():

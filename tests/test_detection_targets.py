@@ -75,6 +75,17 @@ def test_focal_loss_without_focus_is_weighted_cross_entropy():
     assert float(losses.FocalLoss(2.0, 0.25)(labels, logits)) == pytest.approx(focused, rel=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss_of_certain_boxes_has_a_slope(gamma):
+    import tensorflow as tf
+
+    labels, logits = np.array([[0, 1, 0]]), tf.Variable([[[90.0, 0.0], [0.0, 90.0], [0.0, 1.0]]])
+    with tf.GradientTape() as tape:
+        loss = losses.FocalLoss(gamma)(labels, logits)
+    slopes = tape.gradient(loss, logits).numpy()[0]
+    assert np.isfinite(slopes).all() and abs(slopes[:2]).max() < 1e-6 and slopes[2, 1] > 0.1
+
+
 def test_losses_are_float32_under_mixed_precision():
     import tensorflow as tf
 

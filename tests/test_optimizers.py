@@ -71,6 +71,12 @@ def test_what_keras_does_not_have_is_one_sentence(optimizer, message):
         optimizers.check(settings(f"train.optimizer={optimizer}"))
 
 
+@pytest.mark.parametrize("arguments", ["{use_ema: true, ema_momentum: 7}", "{ema_momentum: [1], use_ema: true}"])
+def test_values_that_keras_refuses_are_one_sentence(arguments):
+    with pytest.raises(kzoo.RequestError, match="train.optimizer: sgd of Keras does not take these arguments: "):
+        optimizers.check(settings(f"train.optimizer={{name: sgd, arguments: {arguments}}}"))
+
+
 def test_float16_scales_the_loss_and_others_do_not():
     assert isinstance(optimizers.build(settings(), 10, "mixed_float16"), keras.optimizers.LossScaleOptimizer)
     assert not isinstance(optimizers.build(settings(), 10, "mixed_bfloat16"), keras.optimizers.LossScaleOptimizer)
@@ -87,3 +93,33 @@ def test_weight_decay_spares_biases_and_normalisation():
     for weight, old in zip(model.trainable_variables, before, strict=True):
         factor = 0.95 if weight.name == "kernel" else 1.0
         np.testing.assert_allclose(weight.numpy(), factor * old, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kernel", "column", "excluded"),
+    [
+        # Keras's own decay of AdamW and of both kinds of Muon's weights is 0.004.
+        ("{name: adamw}", 0.004, 0.004, 0.0),
+        ("{name: adamw, decay_excludes: []}", 0.004, 0.004, 0.004),
+        ("{name: adamw, decay_excludes: [b.as]}", 0.004, 0.004, 0.004),
+        ("{name: muon}", 0.004, 0.004, 0.0),
+        ("{name: muon, weight_decay: 0.5}", 0.5, 0.5, 0.0),
+        ("{name: muon, weight_decay: 0.0, decay_excludes: []}", 0.0, 0.0, 0.0),
+        ("{name: muon, weight_decay: 0.5, arguments: {adam_weight_decay: 0.25}}", 0.5, 0.25, 0.0),
+    ],
+)
+def test_weight_decay_is_as_the_recipe_says_under_keras_defaults_too(chosen, kernel, column, excluded):
+    # A matrix for Muon, one of a single column, which Muon leaves to AdamW, and a bias.
+    variables = [
+        keras.Variable(np.ones((3, 2), "float32"), name="kernel"),
+        keras.Variable(np.ones((3, 1), "float32"), name="column"),
+        keras.Variable(np.ones((2,), "float32"), name="bias"),
+    ]
+    given = settings(
+        f"train.optimizer={chosen}", "train.optimizer.learning_rate=0.1", "train.schedule={name: constant}"
+    )
+    built = optimizers.build(given, 10, "float32")
+    built.build(variables)
+    built.apply([keras.ops.zeros(v.shape) for v in variables])
+    for variable, decay in zip(variables, (kernel, column, excluded), strict=True):
+        np.testing.assert_allclose(variable.numpy(), 1 - 0.1 * decay, rtol=1e-6, err_msg=variable.name)

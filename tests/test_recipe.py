@@ -119,6 +119,22 @@ def test_dumps_load_again_resolved_or_not():
     assert "nesterov" in loaded.dump() and "nesterov" not in loaded.dump(resolved=False)
 
 
+@pytest.mark.parametrize("text", ["08", "1e3", "1E+3", "-.5", "1:30", "no", "~", "2026-01-01", "0x1f", "true", "plain"])
+def test_strings_that_look_like_something_else_stay_strings(text):
+    values = {"value": text, "list": [text], text: "key"}
+    assert configs.parse(configs.dump(values), "dump") == values
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn_classifier/digits", "vgg16_detector/scenes", "dqn_mlp/cartpole", "lstm_textgen/pydoc"]
+)
+def test_a_policy_whose_weights_are_not_float32_is_refused(name):
+    for policy in ("bfloat16", "float16"):
+        chosen = kzoo.load_recipe(name, {"arguments.dtype_policy": policy})
+        with pytest.raises(kzoo.RequestError, match=f"dtype_policy is '{policy}'.* mixed_bfloat16"):
+            chosen.check()
+
+
 def test_digest_follows_what_decides_the_training_only():
     base = kzoo.load_recipe("cnn_classifier/digits")
     assert base.override({"export.formats": ["h5"]}).digest() == base.digest()

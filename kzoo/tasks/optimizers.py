@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import keras
 
@@ -29,7 +30,7 @@ def build(
         fused: Whether Adam may be computed by TensorFlow's kernel, which rounds a little differently.
 
     Raises:
-        RequestError: Keras has no such optimiser, or it has no such argument.
+        RequestError: Keras has no such optimiser, or it has no such argument or no such value for it.
     """
     wanted = settings.optimizer
     kind = _kind(wanted.name)
@@ -37,6 +38,9 @@ def build(
         kind = update_rules.FusedAdam
     apart = {"name", "learning_rate", "decay_excludes", "multipliers", "arguments"}
     given = wanted.model_dump(exclude=apart, exclude_none=True)
+    if kind is update_rules.Muon and "weight_decay" in given:
+        # Of the weights that Muon leaves to AdamW, which Keras gives a decay of their own.
+        given["adam_weight_decay"] = given["weight_decay"]
     given |= wanted.arguments
     clip = settings.gradient_clip
     given |= {
@@ -59,12 +63,17 @@ def build(
     if settings.lookahead:
         total = settings.epochs * steps_per_epoch
         kind = update_rules.with_lookahead(kind, **settings.lookahead.model_dump(), total_steps=total)
-    optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
+    try:
+        optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
+    except (TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RequestError(f"train.optimizer: {wanted.name} of Keras does not take these arguments: {reason}") from None
     # Keras would put the averages in the model's place when `fit` ends, in the wrong places where layers are frozen;
     # the zoo does so itself, see `kzoo.tasks.callbacks.put_averages`.
     optimizer.finalize_variable_values = lambda variables: None
-    if wanted.weight_decay and wanted.decay_excludes:
-        optimizer.exclude_from_weight_decay(var_names=list(wanted.decay_excludes))
+    if wanted.decay_excludes:
+        # Some decay by Keras's defaults. Keras reads the names as regular expressions.
+        optimizer.exclude_from_weight_decay(var_names=[re.escape(name) for name in wanted.decay_excludes])
     return keras.optimizers.LossScaleOptimizer(optimizer) if dtype_policy == "mixed_float16" else optimizer
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,12 @@ def test_a_killed_training_ends_where_the_whole_one_ends(whole, tmp_path):
     assert_same_end(kzoo.resume(tmp_path / "run"), whole)
 
 
+def test_a_training_killed_in_its_final_test_is_only_tested_again(whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "run")
+    (tmp_path / "run/summary.json").unlink()
+    assert_same_end(kzoo.resume(tmp_path / "run"), whole)
+
+
 def test_a_damaged_memory_is_named(tmp_path):
     kzoo.train(kzoo.load_recipe("dqn_mlp/cartpole", SMALL), out=tmp_path / "run", until=1)
     (memory,) = (tmp_path / "run" / "checkpoints").glob("replay-*.npz")
@@ -104,6 +111,13 @@ def test_exports_act_as_the_run_does(whole, tmp_path):
     report = kzoo.export(whole, tmp_path / "export", formats=["saved_model"])
     doors = report.formats["saved_model"]["signatures"]
     assert set(doors) == {"serving_default", "act"} and all(d["ok"] and d["agreement"] == 1 for d in doors.values())
+
+
+def test_judging_takes_no_replay_memory(whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "run")
+    written = (tmp_path / "run/recipe.yaml").read_text()
+    (tmp_path / "run/recipe.yaml").write_text(written.replace("capacity: 500", "capacity: 1000000000000"))
+    assert kzoo.evaluate(tmp_path / "run", episodes=2)["episodes"] == 2
 
 
 def test_what_does_not_fit_is_one_sentence(command, small_run, whole, tmp_path):

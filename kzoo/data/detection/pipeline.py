@@ -41,14 +41,16 @@ class Batches:
             channels: Its channels.
             fit: ``stretch`` or ``pad``.
             batch_size: Pictures in a batch; training batches are never larger than the part.
-            normalization: Applied to every picture; its mean is what lies beyond a picture.
+            normalization: Applied to every picture; its mean is what lies beyond a picture, unless that is padded.
             settings: Augmentation of training batches; None for none.
             seed: Fixes order and augmentation.
         """
         self.part, self.size, self.channels, self.fit = part, tuple(size), channels, fit
         self.batch_size, self.seed = min(batch_size, len(part)), seed
         self.normalization, self.settings = normalization, settings
-        self.fill = np.clip(np.round(normalization.mean), 0, 255).astype(np.uint8)
+        # Evaluation, prediction and exported graphs pad with black, as `kzoo.data.decode.resize` does.
+        beyond = np.zeros(channels) if fit == "pad" else normalization.mean
+        self.fill = np.clip(np.round(beyond), 0, 255).astype(np.uint8)
         self.failure: KzooError | None = None
 
     @property

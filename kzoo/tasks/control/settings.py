@@ -130,6 +130,7 @@ class Recipe(recipe.Recipe):
         """See `kzoo.recipe.Recipe.check`."""
         from kzoo.tasks.control import environments
 
+        super().check()
         if self.train.monitor not in ("", *(f"val_{f}" for f in FIGURES[:2])):
             hint = nearest(self.train.monitor, [f"val_{f}" for f in FIGURES[:2]])
             raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")

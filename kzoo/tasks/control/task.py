@@ -26,7 +26,7 @@ class Task(base.Task):
     default_monitor = "val_return"
 
     def open(self) -> None:
-        """Look at the environment; see that the replay memory fits into the machine."""
+        """Look at the environment, and resolve observations, actions and precision."""
         recipe, self.seen = self.recipe, environments.describe(self.recipe.data)
         if self.seen.flattened:
             console.say(f"the observations of {recipe.data.env} are flattened to {self.seen.observation_shape}")
@@ -49,8 +49,12 @@ class Task(base.Task):
             )
         if recipe.train.evaluate_every < recipe.train.train_every:
             raise RequestError("train.evaluate_every must be at least train.train_every")
-        self._check_memory()
         self.recipe = from_values(values, name=recipe.name)
+
+    def start(self, *, fresh: bool = True):
+        """See `kzoo.tasks.base.Task.start`; also that the replay memory fits into the machine."""
+        self._check_memory()
+        return super().start(fresh=fresh)
 
     def _check_memory(self) -> None:
         import psutil

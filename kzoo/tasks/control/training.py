@@ -225,16 +225,13 @@ class Training:
             return
         known = load_checkpoint(path, self.learner, self.learner.optimizer)
         self.policy.refresh()
-        memory = self._memory_path(known["epoch"])
-        try:
-            with np.load(memory) as arrays:
-                self.replay.restore(arrays)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise RequestError(f"the replay memory {memory} cannot be read: {error}") from None
         for key in ("epoch", "steps", "updates", "seconds", "best", "best_epoch", "sums"):
             setattr(self, key, known[key])
         self.rng.bit_generator.state = known["rng"]
-        self._rejoin(known["lanes"])
+        # One that was killed in its final test may have dropped its memory, which it needs no more.
+        if self.epoch < self.settings.epochs:
+            self._remember()
+            self._rejoin(known["lanes"])
         rows = self.run.metrics(before_epoch=self.epoch)
         rows_path.unlink(missing_ok=True)
         for row in rows:
@@ -242,6 +239,15 @@ class Training:
         for leftover in path.parent.glob(".*.npz"):
             with contextlib.suppress(FileNotFoundError):
                 leftover.unlink()
+
+    def _remember(self) -> None:
+        """Read the memory that belongs to the checkpoint."""
+        memory = self._memory_path(self.epoch)
+        try:
+            with np.load(memory) as arrays:
+                self.replay.restore(arrays)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RequestError(f"the replay memory {memory} cannot be read: {error}") from None
 
     def _rejoin(self, state: dict) -> None:
         """Bring the environments back to where they were, as far as they can be."""

@@ -92,5 +92,6 @@ class FocalLoss(_ClassLoss):
         """Loss of each picture; see `MinedLoss.call`."""
         entropy, positive, negative = self.cross_entropy(y_true, y_pred)
         weight = self.alpha * positive + (1 - self.alpha) * negative
-        focal = weight * (1 - ops.exp(-entropy)) ** self.gamma * entropy
+        # The slope of a power below 1 is infinite at 0, which a box that is certain reaches.
+        focal = weight * ops.maximum(1 - ops.exp(-entropy), 1e-7) ** self.gamma * entropy
         return ops.sum(focal, -1) / ops.maximum(ops.sum(positive), 1.0)

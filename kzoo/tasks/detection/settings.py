@@ -117,6 +117,7 @@ class Recipe(recipe.Recipe):
         """See `kzoo.recipe.Recipe.check`."""
         from kzoo.data.detection.sources import check
 
+        super().check()
         if self.train.monitor not in ("", *FIGURES):
             hint = nearest(self.train.monitor, FIGURES)
             raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
