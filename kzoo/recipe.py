@@ -5,7 +5,6 @@ value of another type is an error that names the key and the nearest valid one, 
 its own sections: ``kzoo.tasks.<task>.settings`` holds a subclass of `Recipe` of that name.
 """
 
-import functools
 import hashlib
 import importlib
 import json
@@ -16,9 +15,12 @@ from typing import Any, ClassVar
 
 import pydantic
 
-from kzoo import configs, registry
+from kzoo import configs, registry, schema
 from kzoo.errors import RequestError, nearest
 from kzoo.sections import Export, Policy, Search, Settings, Train, Training
+
+# Top-level keys that no trial of a search may have of its own.
+_UNTUNABLE = ("model", "search", "export", "results", "tuned")
 
 
 class Recipe(Settings):
@@ -129,15 +131,19 @@ def from_values(values: dict[str, Any], *, origin: str = "the recipe", name: str
     task = registry.find(values["model"]).task
     kind = of_task(task)
     try:
-        recipe = kind.model_validate_json(json.dumps(values, default=list))
+        written = json.dumps(values, default=list)
+        recipe = kind.model_validate_json(written)
     except pydantic.ValidationError as error:
-        raise RequestError(f"{origin}: {_explain(kind, error)}") from None
+        raise RequestError(f"{origin}: {schema.explain(kind, json.loads(written), error)}") from None
     except (TypeError, ValueError) as error:
         raise RequestError(f"{origin}: {error}") from None
     try:
         registry.check_arguments(recipe.model, recipe.arguments, complete=False)
-        for key in (*recipe.search.space, *recipe.search.during):
-            _check_tunable(recipe, key)
+        for key, parameter in recipe.search.space.items():
+            values = (parameter.fixed,) if parameter.is_fixed else parameter.choices or (parameter.min, parameter.max)
+            _check_tunable(recipe, "search.space", key, values)
+        for key, value in recipe.search.during.items():
+            _check_tunable(recipe, "search.during", key, (value,))
     except RequestError as error:
         raise RequestError(f"{origin}: {error}") from None
     recipe._name = name
@@ -189,68 +195,34 @@ def _find(reference: str) -> tuple[Path, str]:
     raise RequestError(f"there is no recipe {reference!r}{hint}")
 
 
-def _check_tunable(recipe: Recipe, key: str) -> None:
-    """A search space may name only keys that an override could set."""
+def _check_tunable(recipe: Recipe, where: str, key: str, values: Iterable[Any]) -> None:
+    """A search may name only keys that decide a training and that an override could set.
+
+    Args:
+        recipe: The recipe.
+        where: The part of the recipe that names the key.
+        key: The dotted key.
+        values: Some of what it may be.
+    """
     head, _, rest = key.partition(".")
     if head == "arguments":
         known = [p.name for p in registry.find(recipe.model).parameters]
         if rest not in known:
-            raise RequestError(f"search.space: {recipe.model} has no argument {rest!r}{nearest(rest, known)}")
+            raise RequestError(f"{where}: {recipe.model} has no argument {rest!r}{nearest(rest, known)}")
         return
+    if head in _UNTUNABLE:
+        raise RequestError(f"{where}: {key} is the same in all trials")
     section: Any = type(recipe)
     for part in key.split("."):
-        fields = _fields(section)
-        if fields is not None and part not in fields:
-            raise RequestError(f"search.space: there is no key {key!r}{nearest(part, fields)}")
-        section = fields[part].annotation if fields else Any
-
-
-def _explain(kind: type[Recipe], error: pydantic.ValidationError) -> str:
-    """One sentence for the first problem: the dotted key, what is wrong, and the nearest valid key."""
-    problem = error.errors(include_url=False)[0]
-    # A union's member ("literal['none']", "dict[str,float]") is pydantic's own word in the place, not the user's.
-    path = [str(p) for p in problem["loc"] if "[" not in str(p)]
-    section, named = kind, []
-    for part in path[:-1]:
-        if part not in _tags(section):
-            named.append(part)
-        section = _step(section, part)
-    if problem["type"] == "extra_forbidden":
-        place = ".".join(named) or "the recipe's top level"
-        return f"unknown key {path[-1]!r} in {place}{nearest(path[-1], _fields(section) or ())}"
-    if path and path[-1] not in _tags(section):
-        named.append(path[-1])
-    key = ".".join(named) or "the recipe"
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (given: {given!r})" if not isinstance(given, dict) and problem["type"] != "value_error" else ""
-    return f"{key}: {message[:1].lower()}{message[1:]}{shown}"
-
-
-def _fields(section) -> dict | None:
-    """Fields of the one Settings class inside an annotation; None where there is none."""
-    classes = _classes(section)
-    if not classes:
-        return None
-    return functools.reduce(lambda a, b: a | b, (c.model_fields for c in classes))
-
-
-def _classes(annotation) -> list[type[Settings]]:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return [annotation]
-    return [c for a in typing.get_args(annotation) for c in _classes(a)]
-
-
-def _tags(section) -> dict[str, type[Settings]]:
-    """Alternatives of a section by their tag, which pydantic adds to an error's place though no user wrote it."""
-    classes = _classes(section)
-    return {typing.get_args(c.model_fields["name"].annotation)[0]: c for c in classes} if len(classes) > 1 else {}
-
-
-def _step(section, part: str):
-    if part in _tags(section):
-        return _tags(section)[part]
-    fields = _fields(section) or {}
-    return fields[part].annotation if part in fields else Any
+        fields = schema.fields(section)
+        if fields is None:
+            if schema.takes_any_key(section):
+                return
+            raise RequestError(f"{where}: there is no key {key!r}, for what stands before {part!r} is a value")
+        if part not in fields:
+            raise RequestError(f"{where}: there is no key {key!r}{nearest(part, fields)}")
+        section = fields[part].annotation
+    if schema.classes(section) and not all(isinstance(v, dict) for v in values if v is not None):
+        raise RequestError(
+            f"{where}: {key} is a section; name one of its keys, such as {key}.{next(iter(schema.fields(section)))}"
+        )

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 
@@ -86,16 +87,22 @@ def test_a_corrupt_image_stops_the_work_where_the_recipe_says_so(image_folder):
         open_collection(f"folder:{image_folder}", Reading(on_corrupt="stop"))
 
 
-def test_sizes_must_agree_or_be_asked_for(image_folder):
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_sizes_must_agree_or_be_asked_for(image_folder, cache):
     from PIL import Image
+
+    def read():
+        for images in open_collection(f"folder:{image_folder}", Reading(cache=cache)).parts.values():
+            for place in range(len(images)):
+                images.batch(np.array([place]))
 
     Image.new("L", (10, 12)).save(image_folder / "dark" / "a grey one.png")
     with pytest.raises(kzoo.RequestError, match=r"12x10 with 1 channels.*data\.channels"):
-        open_collection(f"folder:{image_folder}", Reading())
+        read()
     (image_folder / "dark" / "a grey one.png").unlink()
     Image.new("RGB", (40, 20), "red").save(image_folder / "dark" / "big.png")
     with pytest.raises(kzoo.RequestError, match=r"differ in size.*20x40.*data\.image_size"):
-        open_collection(f"folder:{image_folder}", Reading())
+        read()
     for fit in ("stretch", "crop", "pad"):
         collection = open_collection(f"folder:{image_folder}", Reading(size=(8, 8), channels=1, fit=fit))
         assert collection.parts["train"].pixels.shape == (25, 8, 8, 1)
@@ -195,6 +202,54 @@ def test_a_download_that_is_allowed_fails_with_the_path_where_there_is_no_networ
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(kzoo.RequestError, match=f"no network; put the prepared data at {tmp_path}/mnist"):
         open_collection("tfds:mnist", Reading(data_dir=str(tmp_path), download=True))
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A function that writes a set as TFDS would, of one grey picture for each label; -1 stands for none."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    def make(**labels):
+        class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            name = "secret"
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                names = tfds.features.ClassLabel(names=["cat", "dog"])
+                features = {"image": tfds.features.Image(shape=(4, 5, 1)), "label": names}
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, manager):
+                return {split: self._generate_examples(numbers) for split, numbers in labels.items()}
+
+            def _generate_examples(self, numbers):
+                for key, number in enumerate(numbers):
+                    yield key, {"image": np.full((4, 5, 1), 100 + number, np.uint8), "label": number}
+
+        Builder(data_dir=tmp_path).download_and_prepare()
+        return Reading(data_dir=str(tmp_path))
+
+    return make
+
+
+def test_a_tfds_part_whose_labels_are_secret_is_none(secret):
+    parts = open_collection("tfds:secret", secret(train=[0, 1, 1], validation=[1, 0], test=[-1, -1])).parts
+    assert {name: sorted(part.labels) for name, part in parts.items()} == {"train": [0, 1, 1], "validation": [0, 1]}
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.parametrize(
+    ("labels", "split"), [({"train": [0, 1], "test": [1, -1]}, "test"), ({"train": [-1]}, "train")]
+)
+def test_tfds_images_without_a_label_among_others_are_refused(secret, tmp_path, monkeypatch, labels, split, cache):
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+    reading = dataclasses.replace(secret(**labels), cache=cache)
+    with pytest.raises(
+        kzoo.RequestError, match=f"tfds:secret: 1 of {len(labels[split])} images of {split} have no label"
+    ):
+        open_collection("tfds:secret", reading)
+    kept = 0 if cache == "memory" or split == "train" else 1
+    assert len([p for p in (tmp_path / "cache").rglob("*") if p.is_file()]) == kept
 
 
 def test_real_mnist_of_tfds(tfds_dir, tmp_path, monkeypatch):

@@ -97,6 +97,7 @@ def test_a_recipe_that_does_not_fit_is_refused_before_a_folder_is_made(tmp_path)
         ({"train.monitor": "val_accuracy"}, "no figure 'val_accuracy'"),
         ({"data.source": "kitti"}, "needs its folder"),
         ({"arguments.backbone_weights": "/nowhere.h5", "arguments.width": 1.0}, "only width 1 without batch_norm"),
+        ({"train.steps_per_execution": 6}, "is 6, and an epoch has 5 steps"),
     ):
         with pytest.raises(kzoo.RequestError, match=message):
             kzoo.train(kzoo.load_recipe("vgg16_detector/scenes", {**TINY_DETECTOR, **overrides}), out=tmp_path / "run")

@@ -228,6 +228,14 @@ def test_pictures_that_do_not_fit_in_memory_are_read_from_a_file(tfds_root, tmp_
     assert np.array_equal(first, again) and len(list((tmp_path / "encoded").iterdir())) == 2, "a file for each part"
 
 
+def test_a_cache_folder_that_cannot_be_written_is_named(tfds_root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("kzoo.data.detection.sources.tfds.MEMORY_SHARE", 0.0)
+    with pytest.raises(kzoo.RequestError, match=f"the cache folder {tmp_path}/file/encoded cannot be"):
+        open_collection("tfds:things", Reading(data_dir=str(tfds_root)))
+
+
 def test_tfds_sets_that_are_not_here_or_have_no_objects(tfds_root, tfds_dir):
     with pytest.raises(kzoo.RequestError, match="tfds:coco is not prepared at"):
         check("tfds:coco", Reading(data_dir=str(tfds_root)))

@@ -57,7 +57,24 @@ def test_defaults_then_file_then_overrides(tmp_path):
         ("search.space={train.epochs: {min: 3, max: 2}}", r"min that is not below its max"),
         ("search.space={train.epochs: {}}", r"takes either choices"),
         ("search.space={train.epochs: {min: 0, max: 2, log: true}}", r"min must be above 0"),
-        ("train.class_weights={a: -1}", r"train\.class_weights"),
+        ("search.space={train.epochs.foo: {min: 1, max: 2}}", r"no key 'train\.epochs\.foo', for .* is a value"),
+        (
+            "search.space={train.optimizer: {min: 1, max: 2}}",
+            r"is a section; .* as train\.optimizer\.name",
+        ),
+        ("search.space={train.optimizer: {choices: [adam, sgd]}}", r"train\.optimizer is a section"),
+        ("search.space={train.unfreeze.epoch: {min: 1, max: 2}}", r"no key 'train\.unfreeze\.epoch'"),
+        ("search.space={model: {choices: [mlp_classifier]}}", r"model is the same in all trials"),
+        ("search.during={train.epoch: 1}", r"search\.during: there is no key 'train\.epoch'; did you mean"),
+        ("search.space={train.epochs: {mn: 1}}", r"'mn' in search\.space\.train\.epochs; did you mean 'min'"),
+        ("train.class_weights={a: -1}", r"train\.class_weights\.a: .*equal to 0 \(given: -1\)"),
+        ("train.class_weights=balancd", r"train\.class_weights: input should be 'none' or 'balanced' or an object"),
+        (
+            "train.jit_compile=maybe",
+            r"train\.jit_compile: .* a valid boolean or 'auto' \(given: 'maybe'\)",
+        ),
+        ("train.schedule={nam: piecewise}", r"train\.schedule has no name; valid: 'constant', .*'piecewise'"),
+        ("train.optimizer.multipliers={'a[b]': -1}", r"train\.optimizer\.multipliers\.a\[b\]: "),
         ("train.optimizer.learning_rate=.nan", r"train\.optimizer\.learning_rate|not JSON compliant|finite"),
     ],
 )
@@ -85,6 +102,20 @@ def test_a_broken_file_is_one_sentence(tmp_path, text, message):
     with pytest.raises(kzoo.RequestError, match=message) as caught:
         kzoo.load_recipe(path, ["train.epochs=3"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_search_may_choose_among_whole_sections_and_keys_of_ones_own():
+    kzoo.load_recipe(
+        "cnn_classifier/digits",
+        {
+            "search.space": {
+                "train.schedule": {"choices": [{"name": "cosine"}, {"name": "one_cycle"}]},
+                "train.early_stopping": {"choices": [None, {"patience": 3}]},
+                "train.optimizer.multipliers.bias": {"min": 1.0, "max": 64.0},
+                "train.class_weights.0": {"min": 1.0, "max": 2.0},
+            }
+        },
+    )
 
 
 def test_an_unknown_recipe_names_the_nearest_or_those_of_the_model(tmp_path):

@@ -56,6 +56,18 @@ def test_bytes_round_trip_and_a_character_may_come_in_two_pieces():
     assert tokenizer.decode([0xC3]) == "�"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_characters_begin_where_the_decoded_text_has_them_also_in_what_is_no_utf8(seed):
+    rng, tokenizer = np.random.default_rng(seed), tokenizers.Bytes()
+    pieces = [*"aü€😀\ufffd", b"\x80", b"\xe2\x82", b"\xf0\x9f\x98", b"\xc3", b"\xff", b"\xed\xa0\x80", b"\xf0\x80"]
+    chosen = (pieces[n] for n in rng.integers(len(pieces), size=30))
+    tokens = np.frombuffer(b"".join(p if isinstance(p, bytes) else p.encode() for p in chosen), np.uint8)
+    places = [*np.flatnonzero(tokenizer.starts(tokens)), len(tokens)]
+    assert places[0] == 0
+    characters = [tokenizer.decode(tokens[a:b]) for a, b in itertools.pairwise(places)]
+    assert all(len(c) == 1 for c in characters) and "".join(characters) == tokenizer.decode(tokens)
+
+
 def test_the_vocabulary_is_that_of_the_training_part_and_what_it_lacks_is_counted(tmp_path):
     (tmp_path / "t.txt").write_text("ab" * 45 + "abxxaxbabz")
     found = opened(f"file:{tmp_path / 't.txt'}")

@@ -171,6 +171,7 @@ def test_artefacts_load_without_the_run(saved, run):
 def test_bad_recipes_are_one_sentence(recipe, tmp_path, override, message):
     with pytest.raises(kzoo.RequestError, match=message):
         kzoo.train(recipe.override(override), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_bytes_without_validation(recipe, tmp_path):
@@ -208,3 +209,6 @@ def test_bits_of_bytes_are_summed_up_for_characters(recipe, tmp_path):
     figures = kzoo.score(run, tmp_path / "t.txt", html=tmp_path / "t.html")
     assert figures["tokens"] == 5 and figures["characters"] == 3
     assert figures["bits_per_character"] == pytest.approx(figures["bits"] * 5 / 2)
+    (tmp_path / "t.txt").write_bytes(b"\x80a\xe2\x82b\xff")
+    figures = kzoo.score(run, tmp_path / "t.txt", html=tmp_path / "t.html")
+    assert figures["tokens"] == 5 and figures["characters"] == 5

@@ -75,9 +75,11 @@ def test_a_stopped_training_goes_on_bit_for_bit(run, tmp_path):
     ("overrides", "message"),
     [
         ({"train.whiten": "nonsense"}, "no convolution 'nonsense'; it has stem_conv, stage1_block1_conv"),
+        ({"train.steps_per_execution": 1000}, "is 1000, and an epoch has"),
         ({"train.whiten": "stage1_block1_conv"}, "has 8 filters, .* 3x3 patches of 8 channels gives 144"),
     ],
 )
 def test_what_cannot_be_whitened_is_refused(overrides, message, tmp_path):
     with pytest.raises(kzoo.RequestError, match=message):
         kzoo.train(kzoo.load_recipe("cnn_classifier/digits", {**WHITENED, **overrides}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

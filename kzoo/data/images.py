@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ class FileImages(Images):
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and labels at these places; unreadable ones are left out."""
-        pixels, kept = self.reader.read([self.paths[i] for i in indices])
+        pixels, kept = self.reader.read([self.paths[i] for i in indices], self._shape)
         return pixels, self.labels[indices][kept]
 
 
@@ -111,8 +111,12 @@ class Reader:
         self._lock = threading.Lock()
         self._pool = concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 2))
 
-    def read(self, paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, paths: Sequence[Path], shape: tuple[int, int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Read files as one array.
+
+        Args:
+            paths: The files.
+            shape: Height, width and channels that all of them must have; None for those of the first.
 
         Returns:
             uint8 (count, height, width, channels) of the readable ones, and the places in `paths` that these have.
@@ -124,13 +128,15 @@ class Reader:
         kept = np.array([i for i, a in enumerate(arrays) if a is not None], np.int64)
         found = [arrays[i] for i in kept]
         if not found:
-            return np.zeros((0, *(self.reading.size or (0, 0)), self.reading.channels or 3), np.uint8), kept
+            return np.zeros((0, *(shape or (0, 0, 0))), np.uint8), kept
+        shape = shape or found[0].shape
         for i in kept:
-            if arrays[i].shape != found[0].shape:
-                same_size = arrays[i].shape[:2] == found[0].shape[:2]
-                remedy = "data.channels, 1 or 3" if same_size else "data.image_size, for example [224, 224]"
+            if arrays[i].shape != shape:
+                remedy = "data.channels, 1 or 3"
+                if arrays[i].shape[:2] != shape[:2]:
+                    remedy = "data.image_size, for example [224, 224]"
                 raise RequestError(
-                    f"images differ in size ({paths[kept[0]]} is {_size(found[0])}, {paths[i]} is {_size(arrays[i])}): "
+                    f"images differ in size ({paths[i]} is {_size(arrays[i].shape)}, others are {_size(shape)}): "
                     f"say {remedy}"
                 )
         return np.stack(found), kept
@@ -170,7 +176,6 @@ def from_files(paths: Sequence[Path], labels: Sequence[int], reader: Reader) -> 
     size = len(paths) * int(np.prod(shape))
     fits = size < MEMORY_SHARE * psutil.virtual_memory().available
     if reading.cache == "none" or (reading.cache == "auto" and not fits):
-        reader.reading = replace(reading, size=shape[:2], channels=shape[2])
         return FileImages(paths, labels, reader, shape)
     pixels, kept = reader.read(paths)
     return Images(pixels, labels[kept])
@@ -211,5 +216,5 @@ def channel_statistics(images: Images, limit: int = 10_000) -> tuple[list[float]
     return [round(float(m), 4) for m in mean], [round(float(d), 4) for d in deviation]
 
 
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[0]}x{pixels.shape[1]} with {pixels.shape[2]} channels"
+def _size(shape: tuple[int, int, int]) -> str:
+    return f"{shape[0]}x{shape[1]} with {shape[2]} channels"

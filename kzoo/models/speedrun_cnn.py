@@ -39,7 +39,7 @@ def speedrun_cnn(
         stem_kernel: Side of the stem's square kernel; it has twice as many filters as a patch has values.
         activation: Name of a Keras activation.
         norm_momentum: Momentum of the moving statistics of batch normalisation, in (0, 1).
-        logit_divisor: What the logits are divided by.
+        logit_divisor: What the logits are divided by, above 0.
         dtype_policy: Keras dtype policy of all layers but the activations and the logits, which stay float32.
 
     Returns:
@@ -48,7 +48,7 @@ def speedrun_cnn(
     Raises:
         ValueError: The image is too small for that many groups, or a number is out of its range.
     """
-    _check(input_shape, num_classes, widths, convolutions, stem_kernel)
+    _check(input_shape, num_classes, widths, convolutions, stem_kernel, logit_divisor)
     layers, policy = keras.layers, {"dtype": dtype_policy}
     # Uniform within 1 / sqrt(fan_in), PyTorch's own start, for which the paper's learning rates are meant.
     uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -100,9 +100,11 @@ def _start_as_identity(layer: keras.layers.Conv2D) -> None:
     layer.kernel.assign(kernel)
 
 
-def _check(input_shape, num_classes, widths, convolutions, stem_kernel):
+def _check(input_shape, num_classes, widths, convolutions, stem_kernel, logit_divisor):
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}, and a classifier needs at least 2")
+    if logit_divisor <= 0:
+        raise ValueError(f"logit_divisor is {logit_divisor}, and must be above 0")
     if not widths or min(*widths, convolutions, stem_kernel) < 1:
         raise ValueError("widths, convolutions and stem_kernel must be positive, and widths name at least one group")
     least = 2 ** len(widths) + stem_kernel - 1

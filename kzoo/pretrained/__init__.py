@@ -6,7 +6,6 @@ written by ``tools/package_weights.py``, never by hand.
 """
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field, PositiveInt
 
-from kzoo import configs, console
+from kzoo import cache, configs, console
 from kzoo.errors import RequestError, WorkError, nearest
 from kzoo.run import atomic
 from kzoo.sections import Settings
@@ -92,8 +91,8 @@ def locate(weights: Weights) -> Path:
     if weights.file:
         path = FOLDER / weights.model / weights.file
     else:
-        cache = Path(os.environ.get("KZOO_CACHE", "~/.cache/kzoo")).expanduser() / "weights"
-        path = cache / f"{weights.model}-{weights.tag}-{weights.sha256[:12]}{Path(weights.url).suffix}"
+        name = f"{weights.model}-{weights.tag}-{weights.sha256[:12]}{Path(weights.url).suffix}"
+        path = cache.folder("weights") / name
         if not path.is_file():
             _fetch(weights, path)
     if not path.is_file():
@@ -107,7 +106,6 @@ def locate(weights: Weights) -> Path:
 
 def _fetch(weights: Weights, path: Path) -> None:
     console.say(f"fetching {weights.url} ({weights.size / 1e6:.1f} MB) to {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(weights.url, timeout=_TIMEOUT) as answer, atomic(path) as temporary:
             digest, count = hashlib.sha256(), 0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kzoo import console, sections
+from kzoo.errors import RequestError
 from kzoo.run import Run
 from kzoo.tasks import callbacks, freezing, normalization, optimizers
 from kzoo.weights import load_checkpoint, save_checkpoint
@@ -20,7 +21,7 @@ def fit(
     training: Callable[[int, int], Any],
     validation: Any | None,
     judge: Callable[[Any], dict[str, float]] | None = None,
-    steps_per_epoch: int,
+    steps_per_pass: int,
     items_per_step: int,
     unit: str,
     dtype_policy: str,
@@ -41,7 +42,7 @@ def fit(
         validation: The dataset to validate with after each epoch, or None.
         judge: From the model, with its averaged weights if there are any, to figures of the validation part that no
             Keras metric gives, after each epoch; may stand in `validation`'s place.
-        steps_per_epoch: Training steps between two validations.
+        steps_per_pass: Training steps of one pass over the data; see `epoch_steps`.
         items_per_step: Examples in a step, for the speed.
         unit: What an example is called beside the speed, such as "images".
         dtype_policy: The policy that the model was built under.
@@ -53,8 +54,10 @@ def fit(
         Figures for ``summary.json``; None for a training that is to be gone on with.
 
     Raises:
+        RequestError: See `epoch_steps`.
         WorkError: The loss is no longer finite.
     """
+    steps_per_epoch = epoch_steps(settings, steps_per_pass)
     thaw = freezing.Thaw(model, settings.unfreeze)
     _compile(model, settings, thaw, loss, metrics, steps_per_epoch, dtype_policy)
     averaging = callbacks.Averaging() if settings.ema or settings.lookahead else None
@@ -88,6 +91,20 @@ def fit(
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
     return _finish(model, run, settings, best, monitor)
+
+
+def epoch_steps(settings: sections.Train, steps_per_pass: int) -> int:
+    """Training steps between two validations: whole calls of the compiled function.
+
+    Raises:
+        RequestError: There are fewer steps than one such call takes.
+    """
+    steps = settings.steps_per_epoch or steps_per_pass
+    if settings.steps_per_execution > steps:
+        raise RequestError(
+            f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
+        )
+    return steps - steps % settings.steps_per_execution
 
 
 def _compile(model, settings: sections.Train, thaw, loss, metrics, steps_per_epoch: int, dtype_policy: str) -> None:

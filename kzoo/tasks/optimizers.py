@@ -13,7 +13,7 @@ from kzoo.tasks import update_rules
 
 def build(
     settings: sections.Train,
-    steps_per_epoch: int,
+    steps_per_epoch: float,
     dtype_policy: str,
     factors: dict[str, float] | None = None,
     *,
@@ -23,7 +23,7 @@ def build(
 
     Args:
         settings: The recipe's ``train`` section.
-        steps_per_epoch: Turns the schedule's epochs into steps.
+        steps_per_epoch: Turns the schedule's epochs into steps; need not be whole.
         dtype_policy: Under ``mixed_float16`` the optimiser is wrapped to scale the loss; Keras does that by itself only
             for a global policy.
         factors: Further factors of the learning rate, by a regular expression on a variable's path.
@@ -61,7 +61,7 @@ def build(
     if wanted.multipliers or factors:
         kind = update_rules.with_multipliers(kind, wanted.multipliers, factors or {})
     if settings.lookahead:
-        total = settings.epochs * steps_per_epoch
+        total = round(settings.epochs * steps_per_epoch)
         kind = update_rules.with_lookahead(kind, **settings.lookahead.model_dump(), total_steps=total)
     try:
         optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
@@ -102,11 +102,11 @@ def _kind(name: str) -> type:
     return kinds[name.lower()]
 
 
-def _schedule(settings: sections.Train, steps_per_epoch: int):
+def _schedule(settings: sections.Train, steps_per_epoch: float):
     peak, shape = settings.optimizer.learning_rate, settings.schedule
     if isinstance(shape, sections.Constant) and not shape.warmup_epochs:
         return peak
-    total = settings.epochs * steps_per_epoch
+    total = round(settings.epochs * steps_per_epoch)
     if isinstance(shape, sections.OneCycle):
         return Curve(peak, total, peak_at=shape.peak, start=shape.initial, end=shape.final, shape=shape.shape)
     warmup = round(shape.warmup_epochs * steps_per_epoch)

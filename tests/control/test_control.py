@@ -62,6 +62,24 @@ def test_a_training_leaves_what_a_run_has(whole):
     assert not list(whole.path.rglob("replay-*")), "the memory of a finished run is of no use"
 
 
+def test_all_steps_are_trained_where_bursts_do_not_divide_the_evaluations(tmp_path):
+    changes = {
+        "train.steps": 210,
+        "train.evaluate_every": 50,
+        "train.train_every": 20,
+        "train.schedule": {"name": "cosine"},
+        "train.episodes": 1,
+        "train.test_episodes": 1,
+    }
+    recipe = kzoo.load_recipe("dqn_mlp/cartpole", {**SMALL, **changes})
+    run = kzoo.train(recipe, out=tmp_path / "run")
+    assert [int(r["steps"]) for r in run.metrics()] == [60, 100, 160, 200, 210]
+    # 5 evaluations of 2.5 bursts of 4 gradient steps each: at step n the cosine stands at n / 50.
+    for row in run.metrics()[2:]:
+        expected = recipe.train.optimizer.learning_rate * (1 + np.cos(np.pi * int(row["updates"]) / 50)) / 2
+        np.testing.assert_allclose(float(row["learning_rate"]), expected, rtol=1e-4)
+
+
 def test_stopping_between_evaluations_changes_nothing(whole, tmp_path):
     recipe = kzoo.load_recipe("dqn_mlp/cartpole", SMALL)
     kzoo.train(recipe, out=tmp_path / "run", until=1)
@@ -149,6 +167,7 @@ def test_what_does_not_fit_is_one_sentence(command, small_run, whole, tmp_path):
         ("train.capacity=1000000000000", "GB are free"),
         ("arguments.num_actions=3", "CartPole-v1 has 2"),
         ("data.num_envs=3", "multiple of data.num_envs"),
+        ("train.optimizer={name: adam, nesterov: true}", "adam of Keras has no argument 'nesterov'"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_anything_is_written(override, message, tmp_path):

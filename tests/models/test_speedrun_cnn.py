@@ -41,6 +41,7 @@ def test_residual_networks_of_three_convolutions():
         ({"input_shape": (8, 8, 3)}, "at least 9 pixels"),
         ({"widths": ()}, "at least one group"),
         ({"num_classes": 1}, "at least 2"),
+        ({"logit_divisor": 0.0}, "logit_divisor is 0.0, and must be above 0"),
     ],
 )
 def test_bad_arguments_are_one_sentence(arguments, message):

@@ -1,14 +1,14 @@
 """TensorFlow Datasets: what lies prepared on disk, or fetched when the recipe says so."""
 
-import hashlib
-import json
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from kzoo import console
+from kzoo import cache, console
 from kzoo.data.images import MEMORY_SHARE, Collection, Images
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, WorkError
@@ -20,6 +20,7 @@ def open_source(name: str, reading: Reading) -> Collection:
     """Open ``tfds:NAME`` (or ``NAME/CONFIG:VERSION``), an image classification set of TFDS.
 
     Looks on disk first, so that without a network the answer comes at once: TFDS itself retries a download for minutes.
+    A validation or test part whose labels are kept secret, such as the test part of ``imagenet2012``, is none.
     """
     builder = open_builder(name, reading)
     features = builder.info.features
@@ -28,7 +29,11 @@ def open_source(name: str, reading: Reading) -> Collection:
     present = {part: p for part, p in _PARTS.items() if part in builder.info.splits}
     if "train" not in present:
         raise RequestError(f"tfds:{name} has the splits {sorted(builder.info.splits)}, and no train")
-    parts = {part: _part(builder, split, reading) for part, split in present.items()}
+    parts = {
+        part: _part(builder, split, reading)
+        for part, split in present.items()
+        if part == "train" or _is_labelled(builder, split)
+    }
     return Collection(parts, tuple(features["label"].names))
 
 
@@ -117,6 +122,14 @@ def _download(builder, name: str, folder: Path) -> None:
         raise WorkError(f"fetching tfds:{name} failed: {str(error).strip().splitlines()[0]}") from error
 
 
+def _is_labelled(builder, split: str) -> bool:
+    """Whether some example of a split has a label; TFDS writes -1 where there is none."""
+    import tensorflow_datasets as tfds
+
+    examples = builder.as_dataset(split=split, decoders=tfds.decode.PartialDecoding({"label": True}))
+    return any(int(example["label"]) >= 0 for example in examples)
+
+
 def _part(builder, split: str, reading: Reading) -> Images:
     """Decode one split into one array, in memory or in a file of the cache folder."""
     import psutil
@@ -134,8 +147,11 @@ def _part(builder, split: str, reading: Reading) -> Images:
             f"images of tfds:{builder.info.name} differ in size: say data.image_size, for example [224, 224]"
         )
     shape = (count, *size, channels)
-    key = json.dumps([str(builder.data_dir), builder.info.full_name, split, shape, reading.fit])
-    pixels, finish = _storage(shape, key, reading, psutil.virtual_memory().available)
+    path = None
+    fits = int(np.prod(shape)) < MEMORY_SHARE * psutil.virtual_memory().available
+    if reading.cache == "disk" or (reading.cache != "memory" and not fits):
+        identity = [str(builder.data_dir), builder.info.full_name, split, shape, reading.fit]
+        path = cache.entry("decoded", identity, ".npy")
     # deterministic order: a split's index is part of what "the same seed" means
     options = tf.data.Options()
     options.deterministic = True
@@ -148,33 +164,27 @@ def _part(builder, split: str, reading: Reading) -> Images:
         return tf.ensure_shape(image, shape[1:]), example["label"]
 
     labels, start = np.zeros(count, np.int64), 0
-    for batch, numbers in examples.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(1024).prefetch(2):
-        stop = start + len(numbers)
-        if pixels.flags.writeable:
-            pixels[start:stop] = batch.numpy()
-        labels[start:stop] = numbers.numpy()
-        start = stop
-    return Images(finish(), labels)
+    with _room(shape, path) as pixels:
+        for batch, numbers in examples.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(1024).prefetch(2):
+            stop = start + len(numbers)
+            if pixels.flags.writeable:
+                pixels[start:stop] = batch.numpy()
+            labels[start:stop] = numbers.numpy()
+            start = stop
+        if missing := int((labels < 0).sum()):
+            raise RequestError(f"tfds:{builder.info.name}: {missing:,} of {count:,} images of {split} have no label")
+    return Images(pixels if path is None else np.load(path, mmap_mode="r"), labels)
 
 
-def _storage(shape: tuple, key: str, reading: Reading, available: int):
-    """An array to fill, and what turns it into the finished one once it is full."""
-    size = int(np.prod(shape))
-    if reading.cache != "disk" and (reading.cache == "memory" or size < MEMORY_SHARE * available):
-        pixels = np.empty(shape, np.uint8)
-        return pixels, lambda: pixels
-    cache = Path(os.environ.get("KZOO_CACHE", "~/.cache/kzoo")).expanduser() / "decoded"
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    if path.is_file():
-        known = np.load(path, mmap_mode="r")
-        return known, lambda: known
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-
-    def finish():
-        pixels.flush()
-        os.replace(temporary, path)
-        return np.load(path, mmap_mode="r")
-
-    return pixels, finish
+@contextlib.contextmanager
+def _room(shape: tuple, path: Path | None) -> Iterator[np.ndarray]:
+    """An array to fill, in memory or in a file that is there once it is full; where it is already, it is read-only."""
+    if path is None:
+        yield np.empty(shape, np.uint8)
+    elif path.is_file():
+        yield np.load(path, mmap_mode="r")
+    else:
+        with cache.making(path) as temporary:
+            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            yield pixels
+            pixels.flush()

@@ -8,14 +8,12 @@ import codecs
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from kzoo import console
+from kzoo import cache, console
 from kzoo.data.text import tokenizers
 from kzoo.data.text.sources import Document
 from kzoo.errors import RequestError
@@ -216,15 +214,11 @@ def _store(reader: _Reader, encode: Callable, count: int, kind: type, identity: 
     size = count * np.dtype(kind).itemsize
     if size <= max(SMALL, MEMORY_SHARE * psutil.virtual_memory().available):
         return _fill(np.empty(count, kind), reader, encode)
-    folder = Path(os.environ.get("KZOO_CACHE", "~/.cache/kzoo")).expanduser() / "text"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]}.npy"
+    path = cache.entry("text", identity, ".npy")
     if not path.is_file():
         console.say(f"writing {count:,} tokens to {path}")
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        tokens = _fill(np.lib.format.open_memmap(temporary, "w+", kind, (count,)), reader, encode)
-        tokens.flush()
-        os.replace(temporary, path)
+        with cache.making(path) as temporary:
+            _fill(np.lib.format.open_memmap(temporary, "w+", kind, (count,)), reader, encode).flush()
     return np.load(path, mmap_mode="r")
 
 

@@ -1,6 +1,7 @@
 """Texts to tokens and back: by characters, or by bytes of UTF-8."""
 
 import codecs
+import threading
 from collections import Counter
 
 import numpy as np
@@ -42,6 +43,10 @@ class Characters:
         table = np.concatenate([[ord(REPLACEMENT)], self.codes]).astype("<u4")
         return table[np.asarray(tokens, np.int64)].tobytes().decode("utf-32-le", "surrogatepass")
 
+    def starts(self, tokens: np.ndarray) -> np.ndarray:
+        """At which tokens a character of the decoded text begins, bool (tokens,)."""
+        return np.ones(len(tokens), bool)
+
     def streaming(self):
         """A function that decodes consecutive pieces of a token sequence; the last piece comes with ``final=True``."""
         return lambda tokens, final=False: self.decode(tokens)
@@ -70,6 +75,22 @@ class Bytes:
     def decode(self, tokens) -> str:
         """The text of tokens; what is no UTF-8 becomes U+FFFD."""
         return np.asarray(tokens, np.uint8).tobytes().decode("utf-8", "replace")
+
+    def starts(self, tokens: np.ndarray) -> np.ndarray:
+        """See `Characters.starts`; bytes that are no UTF-8 are one character where one U+FFFD stands for them."""
+        # The first byte of a character is none of the form 10......
+        tokens = np.asarray(tokens, np.uint8)
+        found = (tokens & 0xC0) != 0x80
+
+        def replace(error):
+            found[error.start], found[error.start + 1 : error.end] = True, False
+            return REPLACEMENT, error.end
+
+        # Python keeps such a function by its name for good: one for each thread.
+        name = f"kzoo-starts-{threading.get_ident()}"
+        codecs.register_error(name, replace)
+        tokens.tobytes().decode("utf-8", name)
+        return found
 
     def streaming(self):
         """See `Characters.streaming`; a character whose bytes lie in two pieces comes with the second one."""

@@ -69,6 +69,15 @@ class Task(base.Task):
         """Raw uint8 images of the training part, evenly spaced."""
         return _spaced(self.collection.parts["train"], count)
 
+    def start(self, *, fresh: bool = True):
+        """See `kzoo.tasks.base.Task.start`; also that an epoch has steps enough, and there is what to whiten."""
+        batches = self._batches(self.collection.parts["train"], training=True)
+        fitting.epoch_steps(self.recipe.train, batches.steps_per_pass)
+        model = super().start(fresh=fresh)
+        if self.recipe.train.whiten:
+            whitening.freeze(model, self.recipe.train.whiten)
+        return model
+
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train on the training part, validated on the held-out part."""
         settings, parts = self.recipe.train, self.collection.parts
@@ -76,11 +85,6 @@ class Task(base.Task):
             self._whiten(model)
         batches = self._batches(parts["train"], training=True)
         validation = self._batches(parts["validation"]) if "validation" in parts else None
-        steps = settings.steps_per_epoch or batches.steps_per_pass
-        if settings.steps_per_execution > steps:
-            raise RequestError(
-                f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
-            )
         with explained(batches, validation):
             return fitting.fit(
                 model,
@@ -91,7 +95,7 @@ class Task(base.Task):
                 monitor=self.monitor,
                 training=batches.training,
                 validation=validation.evaluation() if validation else None,
-                steps_per_epoch=steps - steps % settings.steps_per_execution,
+                steps_per_pass=batches.steps_per_pass,
                 items_per_step=batches.batch_size,
                 unit="images",
                 dtype_policy=self.recipe.arguments.get("dtype_policy", "float32"),

@@ -10,7 +10,7 @@ from kzoo import console
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
-from kzoo.tasks import base, precision
+from kzoo.tasks import base, optimizers, precision
 from kzoo.tasks.control import environments, figures, replay
 from kzoo.tasks.control.training import TEST, VALIDATION, Training, play_episodes
 
@@ -27,6 +27,7 @@ class Task(base.Task):
 
     def open(self) -> None:
         """Look at the environment, and resolve observations, actions and precision."""
+        optimizers.check(self.recipe.train)
         recipe, self.seen = self.recipe, environments.describe(self.recipe.data)
         if self.seen.flattened:
             console.say(f"the observations of {recipe.data.env} are flattened to {self.seen.observation_shape}")

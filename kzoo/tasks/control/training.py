@@ -48,10 +48,9 @@ class Training:
         self.recipe, self.run, self.monitor = recipe, run, monitor
         self.settings, data = recipe.train, recipe.data
         self.burst = self.settings.train_every
-        self.epoch_steps = self.settings.evaluate_every - self.settings.evaluate_every % self.burst
         optimizer = optimizers.build(
             self.settings,
-            max(1, self.epoch_steps // self.burst * self.settings.gradient_steps),
+            self.settings.evaluate_every / self.burst * self.settings.gradient_steps,
             recipe.arguments.get("dtype_policy", "float32"),
             fused=True,
         )
@@ -79,7 +78,7 @@ class Training:
         began, before = time.perf_counter(), self.seconds
         while self.epoch < until:
             started, first = time.perf_counter(), self.steps
-            wanted = min(self.epoch_steps * (self.epoch + 1), self.settings.steps)
+            wanted = self._end(self.epoch)
             while self.steps < wanted:
                 self._act(min(self.burst, wanted - self.steps))
                 if self.steps > self.settings.starts:
@@ -91,6 +90,11 @@ class Training:
             self._save()
 
     epoch = 0
+
+    def _end(self, epoch: int) -> int:
+        """Steps after which an evaluation comes: the first whole burst in which it is due, or all there are."""
+        due = self.settings.evaluate_every * (epoch + 1)
+        return min(-(-due // self.burst) * self.burst, self.settings.steps)
 
     def _act(self, steps: int) -> None:
         """Play this many steps, in all lanes together."""

@@ -99,6 +99,12 @@ class Task(base.Task):
         # NumPy keeps byte strings of several lengths only by pickling them.
         return {"bytes": np.concatenate(encoded), "lengths": np.array([len(e) for e in encoded])}
 
+    def start(self, *, fresh: bool = True):
+        """See `kzoo.tasks.base.Task.start`; also that an epoch has steps enough."""
+        batches = self.batches(self.collection.parts["train"], training=True)
+        fitting.epoch_steps(self.recipe.train, batches.steps_per_pass)
+        return super().start(fresh=fresh)
+
     def initial(self, fresh: bool):
         """The model with what ``train.weights`` and ``arguments.backbone_weights`` say."""
         weights = self.recipe.train.weights
@@ -122,11 +128,6 @@ class Task(base.Task):
         settings, parts = self.recipe.train, self.collection.parts
         batches = self.batches(parts["train"], training=True)
         encoder = Encoder(model.default_boxes, settings.match_overlap)
-        steps = settings.steps_per_epoch or batches.steps_per_pass
-        if settings.steps_per_execution > steps:
-            raise RequestError(
-                f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
-            )
 
         def judge(model) -> dict[str, float]:
             part = parts["validation"]
@@ -144,7 +145,7 @@ class Task(base.Task):
                 training=lambda first, count: batches.training(first, count, encoder),
                 validation=None,
                 judge=judge if "validation" in parts else None,
-                steps_per_epoch=steps - steps % settings.steps_per_execution,
+                steps_per_pass=batches.steps_per_pass,
                 items_per_step=batches.batch_size,
                 unit="pictures",
                 dtype_policy=self.recipe.arguments.get("dtype_policy", "float32"),

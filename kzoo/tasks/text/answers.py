@@ -94,8 +94,7 @@ class Answers(base.Answers):
         tokens, never = corpus.read(documents, self.tokenizer, errors), self.tokenizer.never
         costs = scoring.surprise(model, tokens, scoring.carried(len(tokens)), never)
         cut = scoring.surprise(model, tokens, scoring.windows(len(tokens), window), never)
-        # The first byte of each character in UTF-8 is none of the form 10......
-        starts = np.ones(len(tokens), bool) if self.tokenizer.kind == "characters" else (tokens & 0xC0) != 0x80
+        starts = self.tokenizer.starts(tokens)
         bits = costs / np.log(2, dtype=np.float32)
         found = scoring.figures(costs, cut, window)
         found |= {

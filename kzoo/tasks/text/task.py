@@ -26,7 +26,8 @@ class Task(base.Task):
     corpus: Corpus
 
     def start(self, *, fresh: bool = True):
-        """See `kzoo.tasks.base.Task.start`."""
+        """See `kzoo.tasks.base.Task.start`; also that an epoch has steps enough, and the network's kind of state."""
+        fitting.epoch_steps(self.recipe.train, self._chunks().steps_per_pass)
         model = super().start(fresh=fresh)
         if networks.grows(model) and self.recipe.data.batching != "windows":
             raise RequestError(f"{self.recipe.model} does not carry its state in training: set data.batching=windows")
@@ -77,11 +78,6 @@ class Task(base.Task):
         A recurrent network is validated with carried state, one whose state grows in windows of ``data.window``.
         """
         settings, chunks = self.recipe.train, self._chunks()
-        steps = settings.steps_per_epoch or chunks.steps_per_pass
-        if settings.steps_per_execution > steps:
-            raise RequestError(
-                f"train.steps_per_execution is {settings.steps_per_execution}, and an epoch has {steps} steps"
-            )
         held = self.corpus.parts.get("validation")
         reading = None
         if held is not None:
@@ -100,7 +96,7 @@ class Task(base.Task):
             monitor=self.monitor,
             training=lambda first, count: batches.dataset(chunks, first, count),
             validation=None if reading is None else self._validation(held, reading),
-            steps_per_epoch=steps - steps % settings.steps_per_execution,
+            steps_per_pass=chunks.steps_per_pass,
             items_per_step=chunks.batch_size * chunks.length,
             unit=f"{self.corpus.tokenizer.unit}s",
             dtype_policy=self.recipe.arguments.get("dtype_policy", "float32"),

@@ -1,13 +1,14 @@
 """TensorFlow Datasets with objects: ``kitti``, ``voc``, ``coco`` and what has features of their form."""
 
-import hashlib
+import contextlib
 import io
-import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from kzoo import cache
 from kzoo.data.detection.collection import MEMORY_SHARE, Pictures, Problems, Raw, Reading
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.data.sources import tfds as prepared
@@ -69,20 +70,20 @@ def _part(builder, split: str, label: str, reading: Reading, problems: Problems,
     if reading.limit:
         dataset = dataset.take(reading.limit)
     names = builder.info.features["objects"].feature[label].int2str
-    store = _Store(builder, split, reading.limit)
     called, sizes, truths = [], [], []
-    for number, example in enumerate(tfds.as_numpy(dataset)):
-        store.add(example["image"])
-        name = next((example[k].decode() for k in _FILE if k in example), f"{split} {number}")
-        size = _size(example["image"])
-        if size is None:
-            problems.add("unreadable pictures", name, "no picture")
-            store.drop()
-            continue
-        called.append(name)
-        sizes.append(size)
-        truths.append(_truth(example["objects"], label, names, size, upside_down))
-    encoded = store.finish()
+    with _Store(builder, split, reading.limit) as store:
+        for number, example in enumerate(tfds.as_numpy(dataset)):
+            store.add(example["image"])
+            name = next((example[k].decode() for k in _FILE if k in example), f"{split} {number}")
+            size = _size(example["image"])
+            if size is None:
+                problems.add("unreadable pictures", name, "no picture")
+                store.drop()
+                continue
+            called.append(name)
+            sizes.append(size)
+            truths.append(_truth(example["objects"], label, names, size, upside_down))
+    encoded = store.open()
 
     def read(place: int) -> np.ndarray:
         from kzoo.data import decode
@@ -125,22 +126,30 @@ def _size(encoded: bytes) -> tuple[int, int] | None:
         return None
 
 
-class _Store:
-    """Encoded pictures by number: in memory where they fit, else in a file of the cache folder, which is kept."""
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    with cache.making(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+class _Store(contextlib.ExitStack):
+    """Encoded pictures by number: in memory where they fit, else in a file of the cache folder, which is kept.
+
+    It is filled inside ``with``, and opened afterwards.
+    """
 
     def __init__(self, builder, split: str, limit: int | None):
         import psutil
 
-        key = json.dumps([str(builder.data_dir), builder.info.full_name, split, limit])
+        super().__init__()
         known = builder.info.splits.get(split)
         large = (known.num_bytes if known else builder.info.dataset_size or 0) or 0
-        self.spans, self.end, self.path, self.held = [], 0, None, []
+        self.spans, self.end, self.path, self.file, self.held = [], 0, None, None, []
         if large > MEMORY_SHARE * psutil.virtual_memory().available and not limit:
-            folder = Path(os.environ.get("KZOO_CACHE", "~/.cache/kzoo")).expanduser() / "encoded"
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.bin"
-            self.temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            self.file = None if self.path.is_file() else self.temporary.open("wb")
+            identity = [str(builder.data_dir), builder.info.full_name, split, limit]
+            self.path = cache.entry("encoded", identity, ".bin")
+            if not self.path.is_file():
+                self.file = self.enter_context(_new_file(self.path))
 
     def add(self, encoded: bytes) -> None:
         """Take the next picture."""
@@ -156,12 +165,9 @@ class _Store:
         """Forget the last picture; its bytes may stay in the file."""
         (self.held if self.path is None else self.spans).pop()
 
-    def finish(self):
+    def open(self):
         """What gives a picture's bytes."""
         if self.path is None:
             return self.held.__getitem__
-        if self.file is not None:
-            self.file.close()
-            os.replace(self.temporary, self.path)
         content = np.memmap(self.path, np.uint8, "r")
         return lambda place: content[slice(*self.spans[place])].tobytes()
