@@ -128,11 +128,13 @@ def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **o
         One answer for each input, in order, with the path of its ``picture``.
 
     Raises:
-        RequestError: An input is missing or unreadable, the run has no weights, or the task has no explanation.
+        RequestError: An input is missing or unreadable, the run has no weights, or its task has no explanation or no
+            such option.
     """
     run = run if isinstance(run, Run) else Run(run)
     inputs = expand(inputs)
     model, answers = open_run(run)
+    _check_options(answers.explain, options, f"{run.card['task']} has no option {{name!r}} of explain")
     folder = Path(out) if out is not None else run.path / "explained"
     try:
         folder.mkdir(parents=True, exist_ok=True)

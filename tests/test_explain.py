@@ -74,5 +74,8 @@ def test_explain_refuses_what_is_not_there(small_run, command, tmp_path):
         image = stored["images"][0]
     with pytest.raises(kzoo.RequestError, match="no label 'nin'"):
         kzoo.explain(small_run, [image], out=tmp_path, label="nin")
+    with pytest.raises(kzoo.RequestError, match="no option 'lable' of explain; did you mean 'label'"):
+        kzoo.explain(small_run, [image], out=tmp_path / "out", lable="9")
+    assert not (tmp_path / "out").exists()
     done = command("explain", small_run.path, tmp_path / "nowhere.png")
     assert done.code == 2 and "no such file" in done.err and "Traceback" not in done.err

@@ -147,7 +147,7 @@ def _add_up(values, others, share, rng):
 
 
 def _paste(values, others, share, rng):
-    """A rectangle of about ``1 - share`` of the area, cut off at the border; the share is that of what was pasted."""
+    """A rectangle of about ``1 - share`` of the area, cut off at the border; gives the share of what stays too."""
     height, width = values.shape[1:3]
     y, x = rng.integers(height), rng.integers(width)
     half = np.sqrt(1 - share) / 2

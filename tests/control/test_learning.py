@@ -183,6 +183,12 @@ def test_fast_answers_are_the_networks(name, arguments):
     np.testing.assert_allclose(acting.values_of(model)(seen), model(seen), rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_without_a_bias_is_answered_all_the_same():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
+    seen = np.random.default_rng(0).uniform(0, 1, (5, 3)).astype("float32")
+    np.testing.assert_allclose(acting.values_of(model)(seen), model(seen), rtol=1e-4, atol=1e-5)
+
+
 def test_fast_answers_follow_the_gradient_steps():
     one, data = learner(), batches(2)
     values, seen = acting.values_of(one.online), data.observations[0]

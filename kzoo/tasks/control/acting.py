@@ -28,7 +28,7 @@ def is_plain(model) -> bool:
 
 def _plain(layer) -> bool:
     if isinstance(layer, keras.layers.Dense):
-        return getattr(layer.activation, "__name__", "") in _ACTIVATIONS
+        return layer.use_bias and getattr(layer.activation, "__name__", "") in _ACTIVATIONS
     kinds = ("InputLayer", "Flatten", "Reshape", "GlobalAveragePooling1D", "Subtract", "Add")
     return type(layer).__name__ in kinds
 

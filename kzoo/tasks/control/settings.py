@@ -10,7 +10,7 @@ from kzoo.errors import RequestError, nearest
 from kzoo.sections import Settings, Share
 
 # What an evaluation yields and `train.monitor` may name.
-FIGURES = ("return", "length", "loss")
+FIGURES = ("val_return", "val_length")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -131,8 +131,8 @@ class Recipe(recipe.Recipe):
         from kzoo.tasks.control import environments
 
         super().check()
-        if self.train.monitor not in ("", *(f"val_{f}" for f in FIGURES[:2])):
-            hint = nearest(self.train.monitor, [f"val_{f}" for f in FIGURES[:2]])
+        if self.train.monitor not in ("", *FIGURES):
+            hint = nearest(self.train.monitor, FIGURES)
             raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
         if self.train.capacity < self.data.batch_size:
             raise RequestError(
