@@ -54,6 +54,11 @@ class Door:
     call: Callable[[Arrays], Arrays]
     example: Arrays | None = None
 
+    @property
+    def batched(self) -> bool:
+        """Whether a call takes any number of examples and gives nothing but answers to each."""
+        return any(s.batched for s in self.inputs.values()) and all(s.batched for s in self.outputs.values())
+
 
 @dataclass(frozen=True)
 class Served:

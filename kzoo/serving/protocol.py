@@ -71,7 +71,14 @@ def read(document: Any, doors: Mapping[str, Door]) -> Query:
 
 
 def write(query: Query, outputs: Arrays) -> dict[str, Any]:
-    """The answer to a request, ready for JSON."""
+    """The answer to a request, ready for JSON.
+
+    Raises:
+        Refused: It came by row, and the model gives something that is not one for each.
+    """
+    for name, values in outputs.items():
+        if query.by_row and (values.ndim == 0 or len(values) != query.rows):
+            raise Refused(400, f'the output {name!r} is not one for each: send "inputs" instead of "instances"')
     shown = {name: _shown(name, values) for name, values in outputs.items()}
     if not query.by_row:
         return {"outputs": shown if len(shown) > 1 else next(iter(shown.values()))}

@@ -76,10 +76,7 @@ def _listening(host: str, port: int) -> socket.socket:
 async def _serve(served, listener, max_batch, queue, limits, ready) -> None:
     batcher = Batcher(served, max_batch=max_batch, queue=queue)
     service = Service(served, limits, batcher)
-    config = uvicorn.Config(
-        service.app(), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=15, server_header=False
-    )
-    server = _Server(config, service)
+    server = _Server(service)
     working = asyncio.create_task(server.serve([listener]))
     while not (server.started or working.done()):
         await asyncio.sleep(0.01)
@@ -92,8 +89,9 @@ async def _serve(served, listener, max_batch, queue, limits, ready) -> None:
 class _Server(uvicorn.Server):
     """uvicorn's server, whose model says that it is no longer ready as soon as a signal tells it to end."""
 
-    def __init__(self, config: uvicorn.Config, service: Service):
-        super().__init__(config)
+    def __init__(self, service: Service):
+        how = {"log_level": "warning", "access_log": False, "lifespan": "off"}
+        super().__init__(uvicorn.Config(service.app(), timeout_keep_alive=15, server_header=False, **how))
         self.service = service
 
     @contextlib.contextmanager
