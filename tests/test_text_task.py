@@ -1,6 +1,5 @@
 """The text task from recipe to run, its verbs, and its exports."""
 
-import asyncio
 import json
 import math
 
@@ -134,28 +133,6 @@ def test_saved_model_writes_what_python_writes(saved, run):
     how = {"temperature": 0.8, "top_k": 5, "top_p": 0.9}
     assert served(prompts, **how) == kzoo.generate(run, prompts, length=30, seed=4, **how)
     assert served(prompts, **how) == served(prompts, **how) != served(prompts, **{**how, "seed": 5})
-
-
-def test_a_seed_fixes_what_is_served_whoever_else_asks_with_it(saved):
-    from kzoo.serving.batching import Batcher
-    from kzoo.serving.doors import open_doors
-    from kzoo.serving.protocol import read
-
-    served = open_doors(saved[1] / "saved_model")
-    assert all(door.batched for door in served.doors.values())
-    how = {"length": 30, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 4}
-
-    async def written(*prompts):
-        batcher = Batcher(served, max_batch=8, queue=8)
-        asked = ({"signature_name": "generate", "inputs": {"prompt": [p], **how}} for p in prompts)
-        # All wait before the first call.
-        answers = await asyncio.gather(*[batcher.submit(read(document, served.doors)) for document in asked])
-        await batcher.close()
-        return [answer["text"].item() for answer in answers]
-
-    prompts = ["der ", "grün ", "die "]
-    alone = [asyncio.run(written(prompt))[0] for prompt in prompts]
-    assert asyncio.run(written(*prompts)) == alone
 
 
 def _tensors(values):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kzoo.serving.doors import Arrays, Door, Served
+from kzoo.serving.doors import Arrays, Door, Served, Spec
 from kzoo.serving.protocol import Query, Refused
 
 
@@ -21,7 +21,7 @@ class _Waiting:
 
 def _key(query: Query, door: Door) -> object:
     """Requests of equal keys can be one call: the same door, examples of one shape, the same values for all."""
-    if not door.batched or _draws(query, door):
+    if not door.batched or _draws(query, door) or any(_is_sequence(s) for s in door.inputs.values()):
         return object()  # equal to no other
     parts = (
         (name, array.shape[1:]) if door.inputs[name].batched else (name, array.shape, array.tobytes())
@@ -36,6 +36,11 @@ def _draws(query: Query, door: Door) -> bool:
         return False
     temperature = query.inputs.get("temperature")
     return temperature is None or bool((temperature > 0).any())
+
+
+def _is_sequence(spec: Spec) -> bool:
+    """Whether examples are sequences, which are seldom of one length; attention to many long ones fills the memory."""
+    return spec.batched and len(spec.shape) == 2 and spec.shape[1] is None
 
 
 class Batcher:
@@ -73,8 +78,13 @@ class Batcher:
             self._worker = asyncio.create_task(self._work())
         return answer
 
-    async def close(self) -> None:
-        """Answer what waits, then end the thread."""
+    async def close(self, *, drop: bool = False) -> None:
+        """Answer what waits, or refuse it if it is to be dropped, then end the thread."""
+        if drop:
+            waiting, self.waiting = self.waiting, {}
+            for answer in waiting:
+                if not answer.done():
+                    answer.set_exception(Refused(503, "the server ends"))
         if self._worker is not None:
             await self._worker
         self._thread.shutdown()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.errors import nearest
-from kzoo.serving.doors import DEFAULT, Arrays, Door, Spec
+from kzoo.serving.doors import DEFAULT, TYPES, Arrays, Door, Spec
 
 _KEYS = {"instances", "inputs", "signature_name"}
 
@@ -124,6 +124,8 @@ def _check_names(columns: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
 
 def _array(name: str, value: Any, spec: Spec) -> np.ndarray:
     """One input as an array of its type and shape."""
+    if spec.dtype not in TYPES:
+        raise Refused(400, f"the input {name!r} is of the type {spec.dtype}, which cannot be sent as JSON")
     array = _strings(name, value) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
     fits = array.ndim == len(spec.shape) and all(w in (None, h) for w, h in zip(spec.shape, array.shape, strict=True))
     if not fits:

@@ -83,7 +83,7 @@ async def _serve(served, listener, max_batch, queue, limits, ready) -> None:
     if server.started:
         ready()
     await working
-    await batcher.close()
+    await batcher.close(drop=server.force_exit)
 
 
 class _Server(uvicorn.Server):
@@ -108,6 +108,6 @@ class _Server(uvicorn.Server):
                 signal.signal(kind, handler)
 
     def handle_exit(self, sig, frame) -> None:
-        """Take no new connections, finish what was taken; a second Ctrl-C ends at once."""
+        """Take no new connections, finish what was taken; on a second Ctrl-C no more than the call in work."""
         self.service.open = False
         super().handle_exit(sig, frame)

@@ -138,6 +138,30 @@ def test_a_full_queue_refuses():
     assert isinstance(answers[4], Refused) and answers[4].status == 429
 
 
+def test_sequences_are_answered_each_by_itself():
+    sequences = Spec("float32", (None, None))
+    door = dataclasses.replace(DOOR, inputs={"x": sequences, "factor": ONE}, outputs={"y": sequences})
+    assert ask([query([1, 2]), query([3, 4]), query([5, 6])], door=door)[1] == [1, 1, 1]
+
+
+def test_an_end_that_drops_what_waits():
+    async def work():
+        model = Model()
+        batcher = Batcher(Served("m", {}, {"d": dataclasses.replace(DOOR, call=model)}), max_batch=1, queue=8)
+        answers = [batcher.submit(query(n)) for n in (1, 2, 3)]
+        while len(batcher.waiting) == 3:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(batcher.close(drop=True))
+        await asyncio.sleep(0)
+        model.may.set()
+        await closing
+        return model.calls, await asyncio.gather(*answers, return_exceptions=True)
+
+    calls, (first, *others) = asyncio.run(work())
+    assert calls == [1] and first["y"].tolist() == [2]
+    assert [(type(o), o.status) for o in others] == [(Refused, 503)] * 2
+
+
 def test_whose_asker_left_is_not_computed():
     answers, calls = ask([query(1), query(2), query(3)], before=lambda tasks: tasks[1].cancel())
     assert isinstance(answers[1], asyncio.CancelledError)

@@ -19,6 +19,7 @@ DOORS = {
     "images": door(images=("uint8", (None, None, None, 1))),
     "bytes": door(encoded=("string", (None,))),
     "two": door(token=("int32", (None,)), state=("float32", (None, 3))),
+    "waves": door(wave=("complex64", (None,))),
     "generate": door(prompt=("string", (None,)), length=("int32", ()), temperature=("float32", ())),
 }
 SQUARE = [[1, 2], [3, 4.5]]
@@ -81,6 +82,7 @@ def test_an_input_for_all_examples_comes_by_column():
         ({"signature_name": "two", "inputs": {"token": [1], "state": [[1, 2, 3]] * 2}}, "different numbers"),
         ({"signature_name": "generate", "instances": ["a"]}, 'send "inputs"'),
         ({"signature_name": "two", "inputs": {"token": [], "state": []}}, "shape"),
+        ({"signature_name": "waves", "instances": [1.5]}, "of the type complex64"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(document, sentence):
