@@ -1,6 +1,7 @@
 """Serving what `kzoo.export` wrote, and publishing it where a model server looks."""
 
 import gc
+import importlib
 import json
 import shutil
 import subprocess
@@ -195,9 +196,9 @@ def test_publishing_on_the_command_line(small_run, models, command, tmp_path):
 
 
 def test_the_json_says_where_a_version_went(report, small_run, models, monkeypatch, capsys):
-    from kzoo import cli, export
+    from kzoo import cli
 
-    monkeypatch.setattr(export, "export", lambda run, **how: report)
+    monkeypatch.setattr(importlib.import_module("kzoo.export"), "export", lambda run, **how: report)
     how = ["--formats", "saved_model", "--serving-dir", models, "--json"]
     for version in ("1", "2"):
         cli.app([str(a) for a in ("export", small_run.path, *how)], standalone_mode=False)
