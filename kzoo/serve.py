@@ -27,8 +27,8 @@ def serve(
 
     The addresses are those of TensorFlow Serving and KServe: ``POST /v1/models/NAME:predict``, ``GET
     /v1/models/NAME`` and its ``/metadata``, ``/healthz`` and ``/readyz``; ``/`` is a page to try the model on. Requests
-    that come while the model works are answered together, but not those whose text a seed fixes: what is drawn for one
-    depends on how many are drawn for. Whose client hangs up before its turn is dropped.
+    that come while the model works are answered together where that changes no answer: examples of one shape, but
+    neither sequences nor texts whose draws a seed fixes. A request whose client hangs up before its turn is dropped.
 
     There is no encryption and no authentication: listen on other addresses than this machine's own only behind
     something that has them.
