@@ -450,10 +450,12 @@ def export(
         printing.report(lambda: write(run, out=out, formats=chosen), as_json)
         return
     publishing.check_run(run, chosen, serving_dir, name, version)
-    report = printing.report(lambda: write(run, out=out, formats=chosen), as_json)
-    place = publishing.publish(report.folder, serving_dir, name=name, version=version)
-    if not as_json:
-        print(f"published {place}")
+    where = {"name": name, "version": version}
+    printing.report(
+        lambda: write(run, out=out, formats=chosen),
+        as_json,
+        publish=lambda report: publishing.publish(report.folder, serving_dir, **where),
+    )
 
 
 @app.command()
@@ -522,7 +524,7 @@ def serve(
     queue: Annotated[int, typer.Option(help="Requests in work at most; further ones are answered 429.")] = 256,
     max_body: Annotated[int, typer.Option(help="Bytes of a request's body.")] = 16 * 2**20,
     max_pixels: Annotated[int, typer.Option(help="Pixels of an encoded picture.")] = 40_000_000,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text to write.")] = 4096,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text to write or read, and bytes of a prompt.")] = 4096,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:

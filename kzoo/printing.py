@@ -29,15 +29,23 @@ def as_json(values: Any) -> None:
     print(json.dumps(finite(values), indent=1, default=str))
 
 
-def report(work: Callable, in_json: bool):
-    """Do an export's work, print its report, also the report of one that fails, and return it."""
-    failure = None
+def report(work: Callable, in_json: bool, publish: Callable | None = None) -> None:
+    """Do an export's work, publish what it made, and print its report, also the report of one that fails.
+
+    Args:
+        work: Gives the report.
+        in_json: Print it as JSON, with ``published``, the place, if it is.
+        publish: From the report to the place where it is published.
+    """
+    found, published, failure = None, {}, None
     try:
         found = work()
+        if publish is not None:
+            published = {"published": publish(found)}
     except KzooError as error:
-        found, failure = getattr(error, "report", None), error
+        found, failure = getattr(error, "report", found), error
     if found is not None and in_json:
-        as_json(found.as_dict())
+        as_json(found.as_dict() | published)
     elif found is not None:
         header, *rows = found.rows()
         table(header, rows)
@@ -45,7 +53,8 @@ def report(work: Callable, in_json: bool):
         raise failure
     if not in_json:
         print(f"verified {found.folder}")
-    return found
+        for place in published.values():
+            print(f"published {place}")
 
 
 def number(value: int | None) -> str:
