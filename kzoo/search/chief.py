@@ -116,7 +116,8 @@ class Chief:
             for number, lease in list(self.leases.items()):
                 if max(lease.since, self.workers.get(lease.worker, lease.since)) < late:
                     self._lose(number, lease)
-            for worker in [w for w, heard in self.workers.items() if heard < late]:
+            # Calls that wait for the lock have noted their workers already, and more may come meanwhile.
+            for worker in [w for w, heard in self.workers.copy().items() if heard < late]:
                 del self.workers[worker]
                 if not self.over:
                     console.say(f"worker {worker} is lost: nothing heard for {wire.LOST:.0f} s")
