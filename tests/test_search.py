@@ -249,10 +249,13 @@ def test_gives_up_when_the_first_five_fail(tmp_path, trainer):
     with pytest.raises(WorkError, match="no trial succeeded; the last: the loss is nan after epoch 2"):
         kzoo.search(parent(max_trials=50), out=tmp_path / "s")
     assert [c["number"] for c in trainer.calls] == [1, 2, 3, 4, 5]
+    board = tmp_path / "s/tensorboard/0001"
+    failed = {p.name: p.read_bytes() for p in board.iterdir()}
     # When the cause is mended, the same command starts them again.
     trainer.failing = set()
     kzoo.search(parent(max_trials=6), out=tmp_path / "s")
     assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 6
+    assert {p.name: p.read_bytes() for p in board.iterdir()} != failed
 
 
 def test_a_combination_that_no_recipe_takes_is_a_failed_trial(tmp_path, trainer):

@@ -196,18 +196,17 @@ def direct(study: Study, address: addresses.Address, check: Callable[[], None] |
     with _serving(chief, address), progress:
         where, recipe = addresses.join(address), study.recipe.name or "RECIPE"
         console.say(f"waiting for workers: kzoo search {recipe} --worker {where}")
-        while not chief.over:
+        done = False
+        while not done:
+            # Workers that wait for a trial are told before the chief is gone.
+            done = chief.over and not chief.workers
             chief.look()
             if chief.failure:
                 raise chief.failure
             if check and not chief.over:
                 check()
-            time.sleep(_LOOK)
-        chief.look()
-        # Workers that wait for a trial are told before the chief is gone.
-        while chief.workers:
-            chief.look()
-            time.sleep(_LOOK)
+            if not done:
+                time.sleep(_LOOK)
     if study.may_start and not study.hopeless:
         console.say(f"the space is exhausted after {len(study.trials)} trials")
     study.check()
