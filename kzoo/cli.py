@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 _debug = False
+_INTERRUPTED = 130  # what typer makes of a Ctrl-C
 
 
 def _set_debug(value: bool) -> bool:
@@ -123,7 +124,9 @@ def info(
                 spread = "" if r["std"] is None else f" +- {r['std']}"
                 print(f"  {r['metric']} {r['mean']}{spread} over seeds {r['seeds']}, {r['hardware']}, {r['date']}")
     for w in trained:
-        print(f"weights {w.tag}  {w.size / 1e6:.1f} MB, test accuracy {w.metrics['accuracy']}, {w.data}")
+        # The first figure is the task's headline.
+        told = [f"test {name} {printing.figure(value)}" for name, value in list(w.metrics.items())[:1]]
+        print(f"weights {w.tag}  " + ", ".join([f"{w.size / 1e6:.1f} MB", *told, w.data]))
 
 
 @app.command()
@@ -487,7 +490,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure parameters, FLOPs, latency and throughput."""
-    from kzoo.bench import PRECISIONS
+    from kzoo.bench import PRECISIONS, check_subject
     from kzoo.bench import bench as measure
 
     try:
@@ -498,6 +501,8 @@ def bench(
     for text in sets or ():
         key, _, value = text.partition("=")
         arguments[key.removeprefix("arguments.")] = configs.parse(value, f"--set {key}")
+    # A key that is none of the builder's could be one of bench's own.
+    check_subject(subject, arguments)
     precisions = PRECISIONS if precision == "all" else tuple(p.strip() for p in (precision or "").split(",") if p)
     how = {"precisions": precisions, "training": training, "jit_compile": jit}
     found = measure(subject, batch_sizes=sizes, seconds=seconds, **how, **arguments)
@@ -585,11 +590,17 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     try:
         code = app(args=arguments, prog_name="kzoo", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except KzooError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt as error:
         _fail(error, 1, "interrupted")
     except Exception as error:
+        if isinstance(error, typer.Abort):  # for a file that ends too early; for a Ctrl-C in typer's earlier versions
+            error = error.__cause__ or error
+        if isinstance(error, KeyboardInterrupt):
+            _fail(error, 1, "interrupted")
         # typer's and click's own usage errors know how to show themselves and carry their exit code
         if hasattr(error, "exit_code") and hasattr(error, "show"):
             _fail(error, error.exit_code, error.format_message())

@@ -8,18 +8,22 @@ from kzoo.errors import KzooError
 
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
-    """Print aligned columns; a pipe has no width, so that lines stay whole there, for grep and for files."""
+    """Print aligned columns of plain text; a pipe has no width, so that lines stay whole there, for grep and files."""
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
-    terminal = Console()
-    out = terminal if terminal.is_terminal else Console(width=1000)
+    # A file may be called [b] or :cat: by its owner.
+    out = Console(emoji=False, markup=False, highlight=False)
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in header:
         drawn.add_column(name, overflow="fold")
     for row in rows:
         drawn.add_row(*(str(cell) for cell in row))
-    out.print(drawn, markup=False, highlight=False)
+    if not out.is_terminal:
+        out.width = 1 << 20
+        out.width = Measurement.get(out, out.options, drawn).maximum
+    out.print(drawn)
 
 
 def as_json(values: Any) -> None:
