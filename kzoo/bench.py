@@ -93,7 +93,7 @@ def bench(
     for precision in precisions:
         if precision not in PRECISIONS:
             raise RequestError(f"there is no precision {precision!r}{nearest(precision, PRECISIONS)}")
-    name, arguments, weights = _subject(name_or_run, arguments)
+    name, arguments, weights = check_subject(name_or_run, arguments)
     takes_policy = "dtype_policy" in {p.name for p in registry.find(name).parameters}
     if precisions and not takes_policy:
         raise RequestError(f"{name} has no argument dtype_policy, so that its precision cannot be chosen")
@@ -111,7 +111,12 @@ def bench(
     return Bench(name, arguments, model.count_params(), _flops(keras, model), tuple(timings), environment())
 
 
-def _subject(given: str | Path | Run, arguments: dict) -> tuple[str, dict, Path | None]:
+def check_subject(given: str | Path | Run, arguments: dict) -> tuple[str, dict, Path | None]:
+    """Name, builder's arguments and weights of what is to be measured; weights are None for a model by its name.
+
+    Raises:
+        RequestError: There is no such model or run, the model has no such argument, or a run is given arguments.
+    """
     if isinstance(given, Run) or (str(given) not in registry.list_models() and Path(given).is_dir()):
         if arguments:
             raise RequestError("a run's arguments are those it was trained with; give a model's name to bench others")

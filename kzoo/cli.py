@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 _debug = False
+_INTERRUPTED = 130  # what typer makes of a Ctrl-C
 
 
 def _set_debug(value: bool) -> bool:
@@ -123,7 +124,9 @@ def info(
                 spread = "" if r["std"] is None else f" +- {r['std']}"
                 print(f"  {r['metric']} {r['mean']}{spread} over seeds {r['seeds']}, {r['hardware']}, {r['date']}")
     for w in trained:
-        print(f"weights {w.tag}  {w.size / 1e6:.1f} MB, test accuracy {w.metrics['accuracy']}, {w.data}")
+        # The first figure is the task's headline.
+        told = [f"test {name} {printing.figure(value)}" for name, value in list(w.metrics.items())[:1]]
+        print(f"weights {w.tag}  " + ", ".join([f"{w.size / 1e6:.1f} MB", *told, w.data]))
 
 
 @app.command()
@@ -450,10 +453,12 @@ def export(
         printing.report(lambda: write(run, out=out, formats=chosen), as_json)
         return
     publishing.check_run(run, chosen, serving_dir, name, version)
-    report = printing.report(lambda: write(run, out=out, formats=chosen), as_json)
-    place = publishing.publish(report.folder, serving_dir, name=name, version=version)
-    if not as_json:
-        print(f"published {place}")
+    where = {"name": name, "version": version}
+    printing.report(
+        lambda: write(run, out=out, formats=chosen),
+        as_json,
+        publish=lambda report: publishing.publish(report.folder, serving_dir, **where),
+    )
 
 
 @app.command()
@@ -485,7 +490,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure parameters, FLOPs, latency and throughput."""
-    from kzoo.bench import PRECISIONS
+    from kzoo.bench import PRECISIONS, check_subject
     from kzoo.bench import bench as measure
 
     try:
@@ -496,6 +501,8 @@ def bench(
     for text in sets or ():
         key, _, value = text.partition("=")
         arguments[key.removeprefix("arguments.")] = configs.parse(value, f"--set {key}")
+    # A key that is none of the builder's could be one of bench's own.
+    check_subject(subject, arguments)
     precisions = PRECISIONS if precision == "all" else tuple(p.strip() for p in (precision or "").split(",") if p)
     how = {"precisions": precisions, "training": training, "jit_compile": jit}
     found = measure(subject, batch_sizes=sizes, seconds=seconds, **how, **arguments)
@@ -522,7 +529,7 @@ def serve(
     queue: Annotated[int, typer.Option(help="Requests in work at most; further ones are answered 429.")] = 256,
     max_body: Annotated[int, typer.Option(help="Bytes of a request's body.")] = 16 * 2**20,
     max_pixels: Annotated[int, typer.Option(help="Pixels of an encoded picture.")] = 40_000_000,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text to write.")] = 4096,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text to write or read, and bytes of a prompt.")] = 4096,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -583,11 +590,17 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     try:
         code = app(args=arguments, prog_name="kzoo", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
     except KzooError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt as error:
         _fail(error, 1, "interrupted")
     except Exception as error:
+        if isinstance(error, typer.Abort):  # for a file that ends too early; for a Ctrl-C in typer's earlier versions
+            error = error.__cause__ or error
+        if isinstance(error, KeyboardInterrupt):
+            _fail(error, 1, "interrupted")
         # typer's and click's own usage errors know how to show themselves and carry their exit code
         if hasattr(error, "exit_code") and hasattr(error, "show"):
             _fail(error, error.exit_code, error.format_message())

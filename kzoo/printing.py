@@ -8,18 +8,22 @@ from kzoo.errors import KzooError
 
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
-    """Print aligned columns; a pipe has no width, so that lines stay whole there, for grep and for files."""
+    """Print aligned columns of plain text; a pipe has no width, so that lines stay whole there, for grep and files."""
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
-    terminal = Console()
-    out = terminal if terminal.is_terminal else Console(width=1000)
+    # A file may be called [b] or :cat: by its owner.
+    out = Console(emoji=False, markup=False, highlight=False)
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in header:
         drawn.add_column(name, overflow="fold")
     for row in rows:
         drawn.add_row(*(str(cell) for cell in row))
-    out.print(drawn, markup=False, highlight=False)
+    if not out.is_terminal:
+        out.width = 1 << 20
+        out.width = Measurement.get(out, out.options, drawn).maximum
+    out.print(drawn)
 
 
 def as_json(values: Any) -> None:
@@ -29,15 +33,23 @@ def as_json(values: Any) -> None:
     print(json.dumps(finite(values), indent=1, default=str))
 
 
-def report(work: Callable, in_json: bool):
-    """Do an export's work, print its report, also the report of one that fails, and return it."""
-    failure = None
+def report(work: Callable, in_json: bool, publish: Callable | None = None) -> None:
+    """Do an export's work, publish what it made, and print its report, also the report of one that fails.
+
+    Args:
+        work: Gives the report.
+        in_json: Print it as JSON, with ``published``, the place, if it is.
+        publish: From the report to the place where it is published.
+    """
+    found, published, failure = None, {}, None
     try:
         found = work()
+        if publish is not None:
+            published = {"published": publish(found)}
     except KzooError as error:
-        found, failure = getattr(error, "report", None), error
+        found, failure = getattr(error, "report", found), error
     if found is not None and in_json:
-        as_json(found.as_dict())
+        as_json(found.as_dict() | published)
     elif found is not None:
         header, *rows = found.rows()
         table(header, rows)
@@ -45,7 +57,8 @@ def report(work: Callable, in_json: bool):
         raise failure
     if not in_json:
         print(f"verified {found.folder}")
-    return found
+        for place in published.values():
+            print(f"published {place}")
 
 
 def number(value: int | None) -> str:

@@ -69,8 +69,8 @@ class Run:
         path = Path(out) if out else _default_folder(recipe)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            # What a process that was killed while it made the folder left behind is no hindrance.
-            taken = any(p.name not in _BEGINNINGS for p in path.iterdir())
+            # What a process that was killed while it made the folder left behind is no hindrance, half a file neither.
+            taken = any(p.name not in _BEGINNINGS and p.name[0] != "." for p in path.iterdir())
         except OSError as error:
             raise RequestError(f"the run folder {path} cannot be made: {error.strerror}") from None
         if taken:
@@ -157,20 +157,28 @@ class Run:
 
     def append_metrics(self, row: dict) -> None:
         """Add an epoch's row to ``metrics.csv``, whose columns the first row fixes."""
-        rows = [*self.metrics(), {k: format(v, ".9g") if isinstance(v, float) else v for k, v in row.items()}]
-        columns = list(dict.fromkeys(k for r in rows for k in r))
+        self.write_metrics([*self.metrics(), row])
+
+    def write_metrics(self, rows: list[dict]) -> None:
+        """Put these rows in the place of those in ``metrics.csv``, at once; without rows there is no file."""
+        path = self.path / "metrics.csv"
+        if not rows:
+            path.unlink(missing_ok=True)
+            return
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer = csv.DictWriter(text, list(dict.fromkeys(k for r in rows for k in r)), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.path / "metrics.csv", text.getvalue())
+        writer.writerows({k: format(v, ".9g") if isinstance(v, float) else v for k, v in r.items()} for r in rows)
+        if not path.is_file() or path.read_text("utf-8") != text.getvalue():
+            write_text(path, text.getvalue())
 
     def metrics(self, before_epoch: int | None = None) -> list[dict]:
         """Rows of ``metrics.csv``, those below an epoch if it is given."""
-        path = self.path / "metrics.csv"
-        if not path.is_file():
+        try:
+            lines = (self.path / "metrics.csv").read_text("utf-8").splitlines()
+        except FileNotFoundError:
             return []
-        rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        rows = list(csv.DictReader(lines))
         return [r for r in rows if before_epoch is None or int(r["epoch"]) < before_epoch]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,16 @@ def is_artefact(path: str | Path) -> bool:
 def is_openvino(path: Path) -> bool:
     """Whether a path is a folder of OpenVINO's that `kzoo.export` wrote."""
     return (path / f"{runtimes.NETWORK}.xml").is_file()
+
+
+def check_name(name: str) -> None:
+    """See whether a model's name can be a folder and a part of an address.
+
+    Raises:
+        RequestError: It cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise RequestError(f"a served model's name has letters, digits and _ . - and not {name!r}")
 
 
 def versions(folder: Path) -> list[int]:

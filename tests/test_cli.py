@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kzoo import cli, pretrained, printing
+
 
 def facts(outcome):
     """JSON on standard output, alone there."""
@@ -88,6 +90,44 @@ def test_export_and_verify(command, small_run, tmp_path):
     assert failed.code == 1 and "model.keras" in failed.err and "Traceback" not in failed.err
 
 
+def test_tables_are_of_plain_text_and_keep_their_lines_whole_in_a_pipe(capsys):
+    printing.table(["input", "label"], [["a:cat:b.png", "[b]dog[/b] :100:"]])
+    assert capsys.readouterr().out.split() == ["input", "label", "a:cat:b.png", "[b]dog[/b]", ":100:"]
+    printing.table([f"label{n}" for n in range(200)], [[f"class-number-{n}" for n in range(200)]])
+    assert [len(line.split()) for line in capsys.readouterr().out.splitlines()] == [200, 200]
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def too_short():
+    raise EOFError("the file ended before its end marker was reached")
+
+
+@pytest.mark.parametrize(("happen", "told"), [(interrupted, "interrupted"), (too_short, "EOFError: the file ended")])
+def test_whatever_ends_the_work_is_said_and_is_exit_code_1(happen, told, monkeypatch, capsys):
+    monkeypatch.setattr(cli.registry, "list_models", lambda *_, **__: happen())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["list"])
+    assert ended.value.code == 1 and capsys.readouterr().err.strip().startswith(f"kzoo: {told}")
+
+
+def test_info_tells_the_headline_of_weights_of_any_task(tmp_path, monkeypatch, capsys):
+    entry = {"file": "scenes.npz", "sha256": "0" * 64, "size": 1, "card": {}, "licence": "Apache-2.0"}
+    (tmp_path / "vgg16_detector").mkdir()
+    for tag, metrics in (("scenes", {"map50": 0.75, "map": 0.5}), ("untested", {})):
+        text = json.dumps({**entry, "metrics": metrics, "data": "road scenes"})
+        (tmp_path / "vgg16_detector" / f"{tag}.yaml").write_text(text)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["info", "vgg16_detector"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "weights scenes  0.0 MB, test map50 0.7500, road scenes" in said
+    assert "weights untested  0.0 MB, road scenes" in said
+
+
 def test_no_arguments_show_the_help_alone(command):
     shown = command()
     assert shown.code == 2 and "Usage" in shown.out + shown.err and "kzoo: \n" not in shown.err
@@ -123,6 +163,7 @@ def test_search_shows_its_plan(command):
         (["report", "/nowhere"], "not a run folder"),
         (["bench", "nothing"], "no model is called"),
         (["bench", "mlp_classifier", "--batch-sizes", "a"], "whole numbers"),
+        (["bench", "mlp_classifier", "--set", "training=true"], "mlp_classifier has no argument 'training'"),
         (["search", "cnn_classifier/digits", "--set", "search.space={}"], "search"),
     ],
 )

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import kzoo
 from kzoo import run as runs
 from kzoo import weights
+from kzoo.tasks import callbacks
 
 # Dropout, augmentation, averaging, a schedule and early stopping: everything that has a state of its own.
 EXACT = {
@@ -57,6 +60,44 @@ def test_stopping_between_epochs_changes_nothing(whole, tmp_path):
     assert_same_end(kzoo.resume(run.path), whole)
 
 
+def test_dying_while_a_resumed_run_drops_rows_loses_none(tmp_path, monkeypatch):
+    (tmp_path / "recipe.yaml").write_text("model: cnn_classifier\n")
+    run = runs.Run(tmp_path)
+    for epoch in range(6):
+        run.append_metrics({"epoch": epoch, "loss": 0.1 + epoch})
+    rows = run.metrics()
+    assert [float(r["loss"]) for r in rows] == [0.1, 1.1, 2.1, 3.1, 4.1, 5.1]
+    done = {"epochs_done": 5, "states": {}, "seconds": 1.0, "stopped": False}
+    monkeypatch.setattr(weights, "load_checkpoint", lambda *_, **__: done)
+    run.checkpoint("last").parent.mkdir()
+    run.checkpoint("last").touch()
+
+    def restore():
+        callbacks.Checkpoints(run, {}).restore(SimpleNamespace(optimizer=None))
+
+    def die(source, target):
+        raise KeyboardInterrupt
+
+    real = os.replace
+    monkeypatch.setattr(runs.os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        restore()
+    assert run.metrics() == rows
+    monkeypatch.setattr(runs.os, "replace", real)
+    restore()
+    assert run.metrics() == rows[:5]
+    monkeypatch.setattr(runs.os, "replace", die)
+    restore()  # whose rows are these is not written again
+
+
+def test_figures_that_go_while_they_are_read_are_none(tmp_path, monkeypatch):
+    """A search looks at its trials' figures at any moment."""
+    (tmp_path / "recipe.yaml").write_text("model: cnn_classifier\n")
+    run = runs.Run(tmp_path)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    assert run.metrics() == []
+
+
 @pytest.mark.parametrize("written", ["best.npz", "last.npz", "metrics.csv"])
 def test_dying_while_a_file_is_written_keeps_the_last_good_state(whole, tmp_path, monkeypatch, written):
     recipe = kzoo.load_recipe("cnn_classifier/digits", EXACT)
@@ -87,7 +128,8 @@ def test_kill_9_and_ctrl_c_in_mid_training_then_resume_by_command(whole, tmp_pat
     folder = tmp_path / "run"
     start = [sys.executable, "-m", "kzoo", "train", str(recipe), "--out", str(folder)]
     resume = [sys.executable, "-m", "kzoo", "train", "--resume", str(folder)]
-    for arguments, how, rows in ((start, signal.SIGKILL, 1), (resume, signal.SIGINT, 2)):
+    for arguments, how in ((start, signal.SIGKILL), (resume, signal.SIGINT)):
+        rows = len(kzoo.Run(folder).metrics()) + 1 if folder.is_dir() else 1
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
@@ -97,8 +139,8 @@ def test_kill_9_and_ctrl_c_in_mid_training_then_resume_by_command(whole, tmp_pat
         process.send_signal(how)
         error = process.communicate(timeout=60)[1]
         # A training this small may have ended before the signal came; then it simply ended, which is no failure.
-        if how is signal.SIGINT and process.returncode == 1:
-            assert "interrupted" in error and "Traceback" not in error
+        if how is signal.SIGINT and kzoo.Run(folder).summary is None:
+            assert process.returncode == 1 and "kzoo: interrupted" in error and "Traceback" not in error
     done = command("train", "--resume", folder)
     assert done.code == 0, done.err
     assert_same_end(kzoo.Run(folder), whole)
@@ -127,6 +169,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
 
 def test_a_folder_whose_making_was_killed_is_used(tmp_path):
     (tmp_path / "origin.json").write_text("{}")
+    (tmp_path / ".environment.4711.json").write_text("{")
     recipe = kzoo.load_recipe("cnn_classifier/digits", {**EXACT, "train.epochs": 1})
     assert kzoo.train(recipe, out=tmp_path).summary is not None
 

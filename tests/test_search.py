@@ -123,6 +123,14 @@ CONDITIONAL = {
 }
 
 
+# What they are otherwise lies on no axis: no number, and one without a logarithm.
+_ADAM = {"train.optimizer.name": "adam"}
+OTHERWISE = {
+    "train.optimizer.beta_2": {"min": 0.9, "max": 0.999, "when": _ADAM, "otherwise": None},
+    "train.optimizer.weight_decay": {"min": 1e-5, "max": 1e-3, "log": True, "when": _ADAM, "otherwise": 0},
+}
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_conditional_keys_are_set_only_where_their_condition_holds(engine, tmp_path, trainer):
     recipe = parent(engine=engine, tuner="grid", space=CONDITIONAL, max_trials=20)
@@ -241,10 +249,13 @@ def test_gives_up_when_the_first_five_fail(tmp_path, trainer):
     with pytest.raises(WorkError, match="no trial succeeded; the last: the loss is nan after epoch 2"):
         kzoo.search(parent(max_trials=50), out=tmp_path / "s")
     assert [c["number"] for c in trainer.calls] == [1, 2, 3, 4, 5]
+    board = tmp_path / "s/tensorboard/0001"
+    failed = {p.name: p.read_bytes() for p in board.iterdir()}
     # When the cause is mended, the same command starts them again.
     trainer.failing = set()
     kzoo.search(parent(max_trials=6), out=tmp_path / "s")
     assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 6
+    assert {p.name: p.read_bytes() for p in board.iterdir()} != failed
 
 
 def test_a_combination_that_no_recipe_takes_is_a_failed_trial(tmp_path, trainer):
@@ -400,7 +411,7 @@ def test_the_page_and_tensorboard_show_every_trial(tmp_path, trainer, monkeypatc
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer.failing = {4}
-    keys = {k: v for k, v in CONDITIONAL.items() if k != DROPOUT} | SPACE
+    keys = {k: v for k, v in CONDITIONAL.items() if k != DROPOUT} | SPACE | OTHERWISE
     recipe = parent(engine="optuna", pruner="median", space=keys, max_trials=14).override({DROPOUT: 0.2})
     kzoo.search(recipe, out=tmp_path / "s", retrain=2)
     monkeypatch.undo()
@@ -408,6 +419,7 @@ def test_the_page_and_tensorboard_show_every_trial(tmp_path, trainer, monkeypatc
     assert text.count("data:image/png;base64") == 3 and "src='http" not in text
     for told in ("highest val_accuracy", "trained from scratch: test accuracy", "what mattered", "out-of-bag"):
         assert told in text
+    assert 0 < text.count("<td>null</td><td>0</td>") < 14, "what inactive keys have otherwise is in the table"
     assert text.count("<tr><td>") == 14 and "the loss is nan after epoch 2" in text
     boards = sorted((tmp_path / "s/tensorboard").iterdir())
     assert [b.name for b in boards] == [f"{n:04d}" for n in range(1, 15)]
@@ -441,6 +453,27 @@ def test_importance_finds_what_the_scores_depend_on():
     assert correlation(settings.space, RATE, low) > 0.8 and abs(correlation(settings.space, BATCH, trials)) < 0.3
     assert correlation(settings.space, "train.optimizer.name", trials) is None
     assert importance(settings.space, trials[:9]) is None
+
+
+def test_what_a_key_has_otherwise_counts_as_inactive():
+    from kzoo.search.importance import correlation, importance
+
+    names = {"train.optimizer.name": {"choices": ["sgd", "adam"]}}
+    below = {"fixed": 2, "when": {"train.optimizer.beta_2": 0.9}}
+    first, second = (dict(v) for v in OTHERWISE.values())
+    first = {**first, "choices": [0.9, 0.99], "otherwise": 0.9}
+    del first["min"], first["max"]
+    keys = {**names, "train.optimizer.beta_2": first, "train.optimizer.weight_decay": second, "train.epochs": below}
+    known = parent(space=keys).search.space
+    values = [space.resolve(known, {"train.optimizer.name": 0})]
+    assert values[0] == dict(zip(keys, ("sgd", 0.9, 0), strict=False))
+    raw = {"train.optimizer.name": 1, "train.optimizer.beta_2": 0}
+    values += [space.resolve(known, {**raw, "train.optimizer.weight_decay": 10**-n}) for n in (3, 3.5, 4, 4.5, 5)]
+    active = [space.active_values(known, v) for v in values]
+    assert active == [dict(zip(keys, ("sgd",), strict=False)), *values[1:]] and values[1]["train.epochs"] == 2
+    trials = [{"values": v, "score": float(n), "epochs": 2} for n, v in enumerate(active)]
+    assert correlation(known, "train.optimizer.weight_decay", trials) == pytest.approx(-1)
+    assert importance(known, trials * 3)
 
 
 def test_an_objective_may_go_down(tmp_path, trainer):
@@ -495,6 +528,14 @@ def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, cap
     assert not trainer.calls
 
 
+OFF = {"choices": [0.1, 0.2], "otherwise": "off"}
+NESTED = {  # the last is inactive only where the one before is
+    BATCH: {"choices": [8, 9]},
+    RATE: {"choices": [0.1, 0.2], "when": {BATCH: 8}, "otherwise": 0.3},
+    DROPOUT: {**OFF, "when": {RATE: [0.1, 0.2]}},
+}
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -515,6 +556,8 @@ def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, cap
             "which needs choices or a step",
         ),
         ({"space": {BATCH: {"choices": [8]}, DROPOUT: {"fixed": 0.1, "when": {BATCH: 9}}}}, "9, which it never is"),
+        ({"space": {BATCH: {"choices": [8, 9]}, DROPOUT: {**OFF, "when": {BATCH: 8}}}}, "'off'"),
+        ({"space": NESTED}, "'off'"),
         ({"space": {BATCH: {"min": 8.5, "max": 64}}}, "data.batch_size"),
         ({"space": {BATCH: {"choices": [32, "many"]}}}, "data.batch_size"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 0}}}, "must be above 0"),

@@ -4,7 +4,9 @@ import concurrent.futures
 import shutil
 import socket
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +96,22 @@ def test_two_workers_share_the_trials(place, tmp_path, trainer, swift):
     kzoo.search(parent(), out=tmp_path / "chief", chief=place)
     assert [w.result() for w in working] == [3, 3]
     assert [r["status"] for r in table(tmp_path / "chief")] == ["completed"] * 6
+
+
+def test_a_worker_joins_while_the_chief_looks_for_lost_ones(swift):
+    """Calls come in other threads, and note their worker before they wait for the lock."""
+    from kzoo.search.chief import Chief
+
+    class Heard(float):
+        def __lt__(self, late):
+            chief._hear("another")
+            return super().__lt__(late)
+
+    study = SimpleNamespace(pending={}, hopeless=False, may_start=True, journal=SimpleNamespace(events=[]))
+    chief = Chief(study, SimpleNamespace(show=lambda: None), "0a")
+    chief.workers = {"silent": Heard(0.0), "one": Heard(time.monotonic())}
+    chief.look()
+    assert list(chief.workers) == ["one", "another"]
 
 
 class Silent(Exception):

@@ -1,5 +1,6 @@
 """Writing and judging with a small network of random weights."""
 
+import asyncio
 import math
 
 import keras
@@ -79,6 +80,29 @@ def test_same_seed_same_text_and_the_pieces_of_a_stream_are_the_text(network, an
     assert len(pieces) == 3 and "".join(pieces) == first
     two = answers.answer(network, ["ab"], seed=5, num=2, **how)
     assert two[0]["continuation"] != two[1]["continuation"]
+
+
+def test_a_seed_fixes_what_is_served_whoever_else_asks_with_it(either, answers):
+    from kzoo.serving.batching import Batcher
+    from kzoo.serving.doors import Served, _of_network
+    from kzoo.serving.protocol import read
+
+    served = Served("writer", {}, _of_network(either, answers, answers.blank()))
+    assert all(door.batched for door in served.doors.values())
+    how = {"length": 30, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 4}
+
+    async def written(prompts):
+        batcher = Batcher(served, max_batch=8, queue=8)
+        asked = ({"signature_name": "generate", "inputs": {"prompt": [p], **how}} for p in prompts)
+        # All of them wait before the first call.
+        found = await asyncio.gather(*[batcher.submit(read(document, served.doors)) for document in asked])
+        await batcher.close()
+        return [answer["continuation"].item().decode() for answer in found]
+
+    prompts = ["ab", "cd", "fg"]
+    together = asyncio.run(written(prompts))
+    assert together == [asyncio.run(written([p]))[0] for p in prompts]
+    assert together == [answers.answer(either, [p], length=30, seed=4)[0]["continuation"] for p in prompts]
 
 
 def test_the_unknown_character_is_never_written(answers, network):

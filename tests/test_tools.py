@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import kzoo
 from kzoo.errors import RequestError
+from kzoo.run import Run, write_json
 
 TOOLS = Path(kzoo.__file__).resolve().parents[1] / "tools"
 
@@ -85,6 +87,44 @@ def test_a_run_of_an_earlier_recipe_is_not_recorded(tmp_path):
     command = [sys.executable, TOOLS / "reproduce.py", "cnn_classifier/digits", "--seeds", "0", "--out", tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 1 and "earlier form of cnn_classifier/digits" in done.stderr
+
+
+def test_recorded_minutes_are_those_of_interrupted_work_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import reproduce
+
+    time, own = [0.0], [0.0]
+    folder = tmp_path / "cnn_classifier" / "digits" / "s0"
+    recipe = kzoo.load_recipe("cnn_classifier/digits")
+
+    def work(seconds, ends):
+        def run(*_, **__):
+            if not folder.is_dir():
+                Run.create(recipe, recipe.digest(), folder)
+            time[0] += seconds
+            own[0] += seconds - 1
+            if not ends:
+                raise KeyboardInterrupt
+            write_json(folder / "summary.json", {"training": {"seconds": own[0]}})
+
+        monkeypatch.setattr(reproduce.subprocess, "run", run)
+        return reproduce.train("cnn_classifier/digits", 0, tmp_path)[1]
+
+    monkeypatch.setattr(reproduce.time, "perf_counter", lambda: time[0])
+    for seconds in (100, 20):
+        with pytest.raises(KeyboardInterrupt):
+            work(seconds, ends=False)
+    assert work(3, ends=True) == 123
+    # What was killed at once told no time; the run's own clock has gone on all the same.
+    folder.with_suffix(".seconds").write_text("3.0")
+    assert work(0, ends=True) == 120
+    folder.with_suffix(".seconds").unlink()
+    assert work(0, ends=True) == 120
+    # A run that is done anew has a new clock.
+    shutil.rmtree(folder)
+    folder.with_suffix(".seconds").write_text("1000")
+    own[0] = 0.0
+    assert work(5, ends=True) == 5
 
 
 @pytest.mark.parametrize("engine", ["keras_tuner", "optuna"])

@@ -40,17 +40,24 @@ def test_lookahead_is_that_of_its_formula():
     kind = update_rules.with_lookahead(keras.optimizers.SGD, every=3, decay=0.8, ramp=2.0, total_steps=12)
     variable = keras.Variable(np.array([1.0, -2.0], np.float32))
     optimizer = kind(0.1)
-    weights, slow = np.array([1.0, -2.0]), None
+    weights = slow = np.array([1.0, -2.0])
     for step in range(1, 13):
         gradient = np.array([step, -1.0])
         optimizer.apply([keras.ops.convert_to_tensor(gradient.astype(np.float32))], [variable])
         weights = weights - 0.1 * gradient
         if step % 3 == 0:
             share = 0.8 * (step / 12) ** 2
-            slow = weights if slow is None else share * slow + (1 - share) * weights
+            slow = share * slow + (1 - share) * weights
             weights = slow
         np.testing.assert_allclose(variable, weights, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(update_rules.averages(optimizer)[0], slow, rtol=1e-5)
+
+
+def test_before_the_first_pull_lookahead_s_average_is_the_start():
+    kind = update_rules.with_lookahead(keras.optimizers.SGD, every=50, decay=0.8, ramp=3.0, total_steps=100)
+    variable, optimizer = keras.Variable(np.array([1.0, -2.0], np.float32)), kind(0.1)
+    optimizer.apply([keras.ops.ones(2)], [variable])
+    np.testing.assert_array_equal(update_rules.averages(optimizer)[0], [1.0, -2.0])
 
 
 def test_lookahead_inside_a_compiled_fit_with_loss_scaling():

@@ -62,13 +62,13 @@ def main() -> None:
         save("cifar", found)
 
 
-def images(path: Path, count: int) -> Path:
+def images(path: Path, count: int, test: int = 1000) -> Path:
+    """Write the first training and test images to an ``.npz``."""
     import tensorflow_datasets as tfds
 
-    train, test = (
-        tfds.as_numpy(tfds.load("cifar10", split=s, batch_size=-1)) for s in (f"train[:{count}]", "test[:1000]")
-    )
-    np.savez(path, x_train=train["image"], y_train=train["label"], x_test=test["image"], y_test=test["label"])
+    parts = (f"train[:{count}]", f"test[:{test}]")
+    train, held = (tfds.as_numpy(tfds.load("cifar10", split=s, batch_size=-1)) for s in parts)
+    np.savez(path, x_train=train["image"], y_train=train["label"], x_test=held["image"], y_test=held["label"])
     return path
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from measurements import shown
 
 from kzoo import configs, recipe
-from kzoo.run import Run
+from kzoo.run import Run, write_text
 
 
 def main() -> None:
@@ -65,15 +65,23 @@ def train(name: str, seed: int, out: Path, root: Path | None = None, changes: di
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     command = [sys.executable, "-m", "kzoo", "train", name, *sets, "--out", str(folder)]
     if not (folder / "summary.json").is_file():
+        # The clock of a run that was removed counts no more.
+        before = _read(clock) if folder.is_dir() else 0.0
         began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        before = float(clock.read_text()) if clock.is_file() else 0.0
-        clock.write_text(str(before + time.perf_counter() - began))
+        try:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        finally:
+            # What was interrupted is part of the whole: a training that is gone on with does not do it again.
+            write_text(clock, str(before + time.perf_counter() - began))
     run, wanted = Run(folder), recipe.load(name, settings).digest()
     if run.origin["requested"] != wanted:
         sys.exit(f"{folder} is a run of an earlier form of {name}: remove it, or name another --out")
-    # A run that was made by hand and put there has no clock but its own.
-    return run, float(clock.read_text()) if clock.is_file() else run.summary["training"]["seconds"]
+    # The run's own clock knows of the trainings that were killed, or done by hand, but not of starts and ends.
+    return run, max(_read(clock), run.summary["training"]["seconds"])
+
+
+def _read(clock: Path) -> float:
+    return float(clock.read_text()) if clock.is_file() else 0.0
 
 
 def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[Run, float]]) -> list[dict]:

@@ -17,6 +17,7 @@ NOTES = {
 }
 TITLES = {
     "detector": "Detector from JPEG to boxes beside torchvision",
+    "airbench": "CIFAR-10 to the end, beside airbench's own program (a JPEG copy of the images)",
     "cifar": "Training on CIFAR-10 beside airbench's own program",
     "dqn": "Learning to act: speed beside stable-baselines3 and CleanRL",
     "text": "Text: training and writing beside PyTorch",

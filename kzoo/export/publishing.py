@@ -7,7 +7,6 @@ and what is there once is never changed.
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from kzoo.export.formats import FORMATS
 from kzoo.export.report import listed, read_report
 from kzoo.export.writing import check_formats
 from kzoo.run import Run
-from kzoo.served import versions
+from kzoo.served import check_name, versions
 
 SAVED_MODEL = FORMATS["saved_model"].artefact
 
@@ -70,8 +69,8 @@ def check(models: str | Path, name: str | None, version: int | None) -> None:
     Raises:
         RequestError: The name or the number is none that servers take, or the version is there already.
     """
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise RequestError(f"a served model's name has letters, digits and _ . - and not {name!r}")
+    if name is not None:
+        check_name(name)
     if version is not None and not 1 <= version < 1 << 63:
         raise RequestError(f"a version is a whole number from 1, not {version}")
     if name is not None and version is not None and (Path(models) / name / str(version)).exists():

@@ -35,7 +35,7 @@ class Weights(Settings):
         sha256: Hexadecimal SHA-256 of the file, checked on every use.
         size: Bytes of the file.
         card: ``model.json`` of the run: arguments, labels, preprocessing, recipe and its digest.
-        metrics: Figures of the test part.
+        metrics: Figures of the test part, the headline first.
         data: What it was trained on, in words.
         licence: Licence of the weights.
     """

@@ -24,6 +24,11 @@ def write(study: "Study") -> None:
         partial.rename(target)
 
 
+def clear(folder: Path) -> None:
+    """Forget the trials of a search's folder, for others come in their place."""
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
 def _write_trial(folder: Path, objective: str, values: dict[str, Any], event: dict) -> None:
     """Write the events of one trial, its epochs from 1."""
     from tensorboard.compat.proto.event_pb2 import Event

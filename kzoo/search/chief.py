@@ -116,7 +116,8 @@ class Chief:
             for number, lease in list(self.leases.items()):
                 if max(lease.since, self.workers.get(lease.worker, lease.since)) < late:
                     self._lose(number, lease)
-            for worker in [w for w, heard in self.workers.items() if heard < late]:
+            # Calls that wait for the lock have noted their workers already, and more may come meanwhile.
+            for worker in [w for w, heard in self.workers.copy().items() if heard < late]:
                 del self.workers[worker]
                 if not self.over:
                     console.say(f"worker {worker} is lost: nothing heard for {wire.LOST:.0f} s")
@@ -195,18 +196,17 @@ def direct(study: Study, address: addresses.Address, check: Callable[[], None] |
     with _serving(chief, address), progress:
         where, recipe = addresses.join(address), study.recipe.name or "RECIPE"
         console.say(f"waiting for workers: kzoo search {recipe} --worker {where}")
-        while not chief.over:
+        done = False
+        while not done:
+            # Workers that wait for a trial are told before the chief is gone.
+            done = chief.over and not chief.workers
             chief.look()
             if chief.failure:
                 raise chief.failure
             if check and not chief.over:
                 check()
-            time.sleep(_LOOK)
-        chief.look()
-        # Workers that wait for a trial are told before the chief is gone.
-        while chief.workers:
-            chief.look()
-            time.sleep(_LOOK)
+            if not done:
+                time.sleep(_LOOK)
     if study.may_start and not study.hopeless:
         console.say(f"the space is exhausted after {len(study.trials)} trials")
     study.check()

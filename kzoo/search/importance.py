@@ -15,7 +15,7 @@ def importance(space: Space, trials: list[dict]) -> tuple[dict[str, float], floa
 
     Args:
         space: The search space.
-        trials: Trials with ``values``, ``score`` and ``epochs``.
+        trials: Trials with ``values`` (of the active keys, see `space.active_values`), ``score`` and ``epochs``.
 
     Returns:
         Shares that sum to 1, with one for the number of epochs where that differs, and the forest's out-of-bag R2,

@@ -14,7 +14,7 @@ from kzoo.run import read_json, write_text
 from kzoo.search.importance import EPOCHS, correlation, importance, position
 from kzoo.search.journal import Journal
 from kzoo.search.progress import clock, short_key
-from kzoo.search.space import levels
+from kzoo.search.space import active_values, levels
 
 _BELOW = -0.12  # where a line passes the axis of a key that is inactive
 _COLOURS = {"completed": "#1f77b4", "pruned": "#999999"}
@@ -39,7 +39,8 @@ def write(folder: str | Path, *, out: str | Path | None = None) -> Path:
         raise RequestError(f"{folder} is no search's folder: it holds no search.json")
     space = sections.Search.model_validate_json(json.dumps(state["search"])).space
     trials = _trials(folder)
-    scored = [t for t in trials if t.get("score") is not None]
+    # What an inactive key has otherwise lies on no axis, and may be no number.
+    scored = [{**t, "values": active_values(space, t["values"])} for t in trials if t.get("score") is not None]
     if not scored:
         raise RequestError(f"{folder} has no trial with a score to report")
     sign = 1 if state["direction"] == "max" else -1

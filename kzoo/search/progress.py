@@ -29,7 +29,9 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            # Choices are the recipe's words, with nothing to be read into them.
+            screen = Console(stderr=True, emoji=False, markup=False, highlight=False)
+            self._live = Live(console=screen, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -48,7 +50,7 @@ class Progress:
         self.curves.pop(proposal.number, None)
         line = self._line(proposal.number)
         if self._live:
-            self._live.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._live.console.print(line, soft_wrap=True)
         else:
             console.say(line)
 

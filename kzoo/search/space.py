@@ -76,6 +76,15 @@ def is_active(parameter: sections.SearchParameter, values: dict[str, Any]) -> bo
     return all(key in values and _among(values[key], wanted(parameter, key)) for key in parameter.when)
 
 
+def active_values(space: Space, values: dict[str, Any]) -> dict[str, Any]:
+    """Of a trial's values those of the active keys, without what others have otherwise."""
+    found: dict[str, Any] = {}
+    for key, parameter in space.items():
+        if key in values and is_active(parameter, found):
+            found[key] = values[key]
+    return found
+
+
 def resolve(space: Space, raw: dict[str, Any]) -> dict[str, Any]:
     """The overrides that a proposal stands for: active keys in their order, and those with a value otherwise."""
     active: dict[str, Any] = {}
@@ -179,12 +188,15 @@ def _check_condition(space: Space, key: str) -> None:
 
 
 def _check_values(recipe: recipes.Recipe, key: str) -> None:
-    """Try each end of a key's values on the recipe, under the first values that its condition takes."""
+    """Try each end of a key's values on the recipe, under the first values that its condition takes, and otherwise."""
     space, parameter = recipe.search.space, recipe.search.space[key]
     deciding = _context(space, key)
     ends = levels(parameter) if parameter.min is None else [parameter.min, parameter.max]
-    for value in ends:
-        recipe.override({**{k: deciding[k] for k in space if k in deciding}, key: value})
+    tried = [(deciding, value) for value in ends]
+    if parameter.has_otherwise and (without := _context_without(space, key)) is not None:
+        tried.append((without, parameter.otherwise))
+    for context, value in tried:
+        recipe.override({**{k: context[k] for k in space if k in context}, key: value})
 
 
 def _context(space: Space, key: str) -> dict[str, Any]:
@@ -193,6 +205,17 @@ def _context(space: Space, key: str) -> dict[str, Any]:
     for other in space[key].when:
         found |= {**_context(space, other), other: wanted(space[key], other)[0]}
     return found
+
+
+def _context_without(space: Space, key: str) -> dict[str, Any] | None:
+    """Values under which a key is inactive, its own left out; None where it is always active."""
+    for other in space[key].when:
+        unwanted = [v for v in levels(space[other]) if not _among(v, wanted(space[key], other))]
+        if unwanted:
+            return {**_context(space, other), other: unwanted[0]}
+        if (found := _context_without(space, other)) is not None:
+            return found | ({other: space[other].otherwise} if space[other].has_otherwise else {})
+    return None
 
 
 def _among(value: Any, values: list) -> bool:

@@ -81,6 +81,7 @@ class Study:
             console.say("no trial has succeeded so far: starting them again")
             self.journal.clear()
             self.trials = {}
+            board.clear(self.folder)
         for event in self.journal.events:
             if event["event"] == "start":
                 self.pending[event["trial"]] = self.engine.ask(event["raw"])

@@ -84,9 +84,22 @@ class Service:
             self._check_name(request)
             query = protocol.read(_parsed(await self._body(request)), self.served.doors)
             limits.check(query, self.bounds)
-            return _json(protocol.write(query, await self.batcher.submit(query)))
+            return _json(protocol.write(query, await self._answer(request, query)))
         finally:
             self.busy -= 1
+
+    async def _answer(self, request: Request, query: protocol.Query) -> doors.Arrays:
+        """The model's answer, for as long as somebody waits for it."""
+        answer = self.batcher.submit(query)
+        watch = asyncio.create_task(_cancel_if_left(request, answer))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not watch.done():
+                raise
+            raise Refused(400, "the connection ended before the answer") from None
+        finally:
+            watch.cancel()
 
     def _check_name(self, request: Request) -> None:
         name = request.path_params["name"]
@@ -114,6 +127,13 @@ class Service:
             if len(body) > self.bounds.body:
                 raise Refused(413, f"the body has more than {self.bounds.body:,} bytes")
         return bytes(body)
+
+
+async def _cancel_if_left(request: Request, answer: asyncio.Future) -> None:
+    """Cancel what a client no longer waits for; its server says so only to those who ask."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    answer.cancel()
 
 
 def _parsed(body: bytes):

@@ -19,6 +19,16 @@ Arrays = dict[str, np.ndarray]
 # The door that is meant where a request names none; TensorFlow Serving's name for it.
 DEFAULT = "serving_default"
 
+# TensorFlow Serving's names of the types that come and go as JSON.
+TYPES = {
+    "bool": "DT_BOOL",
+    "float16": "DT_HALF",
+    "float32": "DT_FLOAT",
+    "float64": "DT_DOUBLE",
+    **{f"{sign}int{bits}": f"DT_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "string": "DT_STRING",
+}
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -53,6 +63,11 @@ class Door:
     outputs: Mapping[str, Spec]
     call: Callable[[Arrays], Arrays]
     example: Arrays | None = None
+
+    @property
+    def batched(self) -> bool:
+        """Whether a call takes any number of examples and gives nothing but answers to each."""
+        return any(s.batched for s in self.inputs.values()) and all(s.batched for s in self.outputs.values())
 
 
 @dataclass(frozen=True)
@@ -173,7 +188,7 @@ def describe(served: Served) -> dict[str, Any]:
         return {
             name: {
                 "name": name,
-                "dtype": _TYPES.get(spec.dtype, spec.dtype),
+                "dtype": TYPES.get(spec.dtype, spec.dtype),
                 "tensor_shape": {"dim": [{"name": "", "size": str(-1 if d is None else d)} for d in spec.shape]},
             }
             for name, spec in specs.items()
@@ -193,14 +208,3 @@ def describe(served: Served) -> dict[str, Any]:
         "metadata": {"signature_def": {"signature_def": signatures}},
         "kzoo": json.loads(json.dumps(known)),
     }
-
-
-_TYPES = {
-    "float32": "DT_FLOAT",
-    "float64": "DT_DOUBLE",
-    "uint8": "DT_UINT8",
-    "int32": "DT_INT32",
-    "int64": "DT_INT64",
-    "bool": "DT_BOOL",
-    "string": "DT_STRING",
-}

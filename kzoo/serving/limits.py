@@ -3,8 +3,6 @@
 import io
 from dataclasses import dataclass
 
-import numpy as np
-
 from kzoo.serving.protocol import Query, Refused
 
 
@@ -16,7 +14,7 @@ class Limits:
         body: Bytes of its body.
         rows: Examples in it.
         pixels: Of one encoded picture; a PNG of some kilobytes can hold gigabytes.
-        length: Characters of a text to write.
+        length: Tokens of a text to write, bytes of each prompt, and tokens in all that a network reads.
         seconds: Until the whole body must have arrived.
     """
 
@@ -36,10 +34,23 @@ def check(query: Query, limits: Limits) -> None:
     if query.rows > limits.rows:
         raise Refused(413, f"the request holds {query.rows} examples, and at most {limits.rows} are taken at once")
     length = query.inputs.get("length")
-    if length is not None and length.ndim == 0 and not 1 <= length <= limits.length:
+    if length is not None and length.shape == () and length.dtype != object and not 1 <= length <= limits.length:
         raise Refused(400, f"length is {length}, and takes 1 to {limits.length}")
-    for encoded in np.atleast_1d(query.inputs.get("encoded", ())):
+    # Prompts become one table as wide as the longest, and of each token that the network reads a row of logits comes.
+    longest = max(map(len, _strings(query, "prompt")), default=0)
+    if longest > limits.length:
+        raise Refused(413, f"a prompt has {longest:,} bytes, and at most {limits.length:,} are taken")
+    tokens = query.inputs["tokens"].size if "tokens" in query.inputs else 0
+    if tokens > limits.length:
+        raise Refused(413, f"the request holds {tokens:,} tokens, and at most {limits.length:,} are taken")
+    for encoded in _strings(query, "encoded"):
         _check_picture(encoded, limits.pixels)
+
+
+def _strings(query: Query, name: str) -> list[bytes]:
+    """What an input of strings holds; nothing where there is no such input, or one of numbers."""
+    array = query.inputs.get(name)
+    return array.ravel().tolist() if array is not None and array.dtype == object else []
 
 
 def _check_picture(encoded: bytes, most: int) -> None:

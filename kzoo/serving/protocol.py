@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.errors import nearest
-from kzoo.serving.doors import DEFAULT, Arrays, Door, Spec
+from kzoo.serving.doors import DEFAULT, TYPES, Arrays, Door, Spec
 
 _KEYS = {"instances", "inputs", "signature_name"}
 
@@ -71,7 +71,14 @@ def read(document: Any, doors: Mapping[str, Door]) -> Query:
 
 
 def write(query: Query, outputs: Arrays) -> dict[str, Any]:
-    """The answer to a request, ready for JSON."""
+    """The answer to a request, ready for JSON.
+
+    Raises:
+        Refused: It came by row, and the model gives something that is not one for each.
+    """
+    for name, values in outputs.items():
+        if query.by_row and (values.ndim == 0 or len(values) != query.rows):
+            raise Refused(400, f'the output {name!r} is not one for each: send "inputs" instead of "instances"')
     shown = {name: _shown(name, values) for name, values in outputs.items()}
     if not query.by_row:
         return {"outputs": shown if len(shown) > 1 else next(iter(shown.values()))}
@@ -117,6 +124,8 @@ def _check_names(columns: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
 
 def _array(name: str, value: Any, spec: Spec) -> np.ndarray:
     """One input as an array of its type and shape."""
+    if spec.dtype not in TYPES:
+        raise Refused(400, f"the input {name!r} is of the type {spec.dtype}, which cannot be sent as JSON")
     array = _strings(name, value) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
     fits = array.ndim == len(spec.shape) and all(w in (None, h) for w, h in zip(spec.shape, array.shape, strict=True))
     if not fits:

@@ -76,24 +76,22 @@ def _listening(host: str, port: int) -> socket.socket:
 async def _serve(served, listener, max_batch, queue, limits, ready) -> None:
     batcher = Batcher(served, max_batch=max_batch, queue=queue)
     service = Service(served, limits, batcher)
-    config = uvicorn.Config(
-        service.app(), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=15, server_header=False
-    )
-    server = _Server(config, service)
+    server = _Server(service)
     working = asyncio.create_task(server.serve([listener]))
     while not (server.started or working.done()):
         await asyncio.sleep(0.01)
     if server.started:
         ready()
     await working
-    await batcher.close()
+    await batcher.close(drop=server.force_exit)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, whose model says that it is no longer ready as soon as a signal tells it to end."""
 
-    def __init__(self, config: uvicorn.Config, service: Service):
-        super().__init__(config)
+    def __init__(self, service: Service):
+        how = {"log_level": "warning", "access_log": False, "lifespan": "off"}
+        super().__init__(uvicorn.Config(service.app(), timeout_keep_alive=15, server_header=False, **how))
         self.service = service
 
     @contextlib.contextmanager
@@ -110,6 +108,6 @@ class _Server(uvicorn.Server):
                 signal.signal(kind, handler)
 
     def handle_exit(self, sig, frame) -> None:
-        """Take no new connections, finish what was taken; a second Ctrl-C ends at once."""
+        """Take no new connections, finish what was taken; on a second Ctrl-C no more than the call in work."""
         self.service.open = False
         super().handle_exit(sig, frame)

@@ -150,17 +150,13 @@ class Checkpoints(keras.callbacks.Callback):
             Number of finished epochs; 0 without a checkpoint.
         """
         path = self.run.checkpoint("last")
-        rows_path = self.run.path / "metrics.csv"
         if not path.is_file():
-            rows_path.unlink(missing_ok=True)
+            self.run.write_metrics([])
             return 0
         document = weights.load_checkpoint(path, model, model.optimizer, carried=self.carried)
         for name, part in self.stateful.items():
             part.state = document["states"][name]
-        rows = self.run.metrics(before_epoch=document["epochs_done"])
-        rows_path.unlink(missing_ok=True)
-        for row in rows:
-            self.run.append_metrics(row)
+        self.run.write_metrics(self.run.metrics(before_epoch=document["epochs_done"]))
         for leftover in path.parent.glob(".*.npz"):
             # A process that was killed while it wrote a checkpoint left its unfinished file.
             leftover.unlink()

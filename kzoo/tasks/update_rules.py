@@ -51,6 +51,8 @@ def with_lookahead(kind: type, every: int, decay: float, ramp: float, total_step
                 return
             super().build(variables)
             self.averages = [self.add_variable_from_reference(v, name="slow") for v in variables]
+            for slow, fast in zip(self.averages, variables, strict=True):
+                slow.assign(fast)
 
         def apply(self, grads, trainable_variables=None):
             super().apply(grads, trainable_variables)
@@ -59,8 +61,6 @@ def with_lookahead(kind: type, every: int, decay: float, ramp: float, total_step
 
         def _pull(self, step):
             share = decay * (step / total_steps) ** ramp
-            # The slow weights start as the weights of the first pull.
-            share = ops.where(step <= every, 0.0, share)
             for fast, slow in zip(self._trainable_variables, self.averages, strict=True):
                 part = ops.cast(share, fast.dtype)
                 slow.assign(part * slow + (1 - part) * fast)

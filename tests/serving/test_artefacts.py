@@ -1,6 +1,7 @@
 """Serving what `kzoo.export` wrote, and publishing it where a model server looks."""
 
 import gc
+import importlib
 import json
 import shutil
 import subprocess
@@ -19,9 +20,14 @@ for package in ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"):
 
 
 @pytest.fixture(scope="module")
-def exported(small_run, tmp_path_factory):
+def report(small_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("artefacts") / "export"
-    return kzoo.export(small_run, out=out, formats=["onnx", "litert", "weights_h5", "saved_model"]).folder
+    return kzoo.export(small_run, out=out, formats=["onnx", "litert", "weights_h5", "saved_model"])
+
+
+@pytest.fixture(scope="module")
+def exported(report):
+    return report.folder
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,7 @@ def test_a_file_answers_as_predict_does(exported, images, name):
 
     served = open_doors(exported / name)
     assert served.name == "cnn_classifier" and set(served.doors) == {"serving_default", "serve_images", "serve_bytes"}
+    assert all(door.batched for door in served.doors.values()), "requests that come together are one call"
     wanted = kzoo.predict(exported / name, list(images))
     encoded = np.array([tf.io.encode_png(i).numpy() for i in images], object)
     for door, inputs in (("serve_images", {"images": images}), ("serve_bytes", {"encoded": encoded})):
@@ -186,6 +193,18 @@ def test_publishing_on_the_command_line(small_run, models, command, tmp_path):
     assert done.code == 2 and "what is published is the SavedModel" in done.err
     done = command("export", small_run.path, "--version", 2)
     assert done.code == 2 and "--serving-dir" in done.err
+
+
+def test_the_json_says_where_a_version_went(report, small_run, models, monkeypatch, capsys):
+    from kzoo import cli
+
+    monkeypatch.setattr(importlib.import_module("kzoo.export"), "export", lambda run, **how: report)
+    how = ["--formats", "saved_model", "--serving-dir", models, "--json"]
+    for version in ("1", "2"):
+        cli.app([str(a) for a in ("export", small_run.path, *how)], standalone_mode=False)
+        found = json.loads(capsys.readouterr().out)
+        assert found.pop("published") == str(models / "cnn_classifier" / version)
+        assert found == report.as_dict()
 
 
 # --- pauses -------------------------------------------------------------------------------------------------------

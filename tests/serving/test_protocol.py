@@ -19,6 +19,7 @@ DOORS = {
     "images": door(images=("uint8", (None, None, None, 1))),
     "bytes": door(encoded=("string", (None,))),
     "two": door(token=("int32", (None,)), state=("float32", (None, 3))),
+    "waves": door(wave=("complex64", (None,))),
     "generate": door(prompt=("string", (None,)), length=("int32", ()), temperature=("float32", ())),
 }
 SQUARE = [[1, 2], [3, 4.5]]
@@ -81,6 +82,7 @@ def test_an_input_for_all_examples_comes_by_column():
         ({"signature_name": "two", "inputs": {"token": [1], "state": [[1, 2, 3]] * 2}}, "different numbers"),
         ({"signature_name": "generate", "instances": ["a"]}, 'send "inputs"'),
         ({"signature_name": "two", "inputs": {"token": [], "state": []}}, "shape"),
+        ({"signature_name": "waves", "instances": [1.5]}, "of the type complex64"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(document, sentence):
@@ -100,6 +102,22 @@ def test_answers_by_row_and_by_column():
     assert protocol.write(by_column, {"x_bytes": outputs["label"]}) == {"outputs": [{"b64": "YQ=="}, {"b64": "Yg=="}]}
 
 
+@pytest.mark.parametrize("value", [np.array(3.0), np.array([1.0, 2.0]), np.array([2, 1, 2])])
+def test_what_is_one_for_all_examples_comes_by_column_only(value):
+    outputs = {"score": np.array([1, 2], np.float32), "sum": value}
+    assert protocol.write(Query("x", {}, 2, False), outputs)["outputs"]["sum"] == value.tolist()
+    if value.shape != (2,):
+        with pytest.raises(Refused, match="the output 'sum' is not one for each") as caught:
+            protocol.write(Query("x", {}, 2, True), outputs)
+        assert caught.value.status == 400
+
+
+def test_names_of_inputs_say_nothing_of_a_foreign_model():
+    """Bounds are for what kzoo's doors call so."""
+    inputs = {"prompt": np.zeros((2, 3)), "encoded": np.zeros(2), "length": np.array(b"long", object)}
+    limits.check(Query("x", inputs, 2, True), limits.Limits())
+
+
 def test_a_request_may_not_ask_for_everything(png):
     small = limits.Limits(rows=2, pixels=63, length=10)
 
@@ -115,6 +133,15 @@ def test_a_request_may_not_ask_for_everything(png):
         limits.check(query(encoded=np.array([png], object)), small)
     assert caught.value.status == 413
     limits.check(query(encoded=np.array([png], object)), limits.Limits())
+    # Beside one long prompt, short ones would take as much memory: the sum of both is no bound.
+    prompts = np.array([b"a", "äöüßé€".encode()], object)
+    with pytest.raises(Refused, match="a prompt has 13 bytes, and at most 10") as caught:
+        limits.check(query(prompt=prompts, length=np.array(1)), small)
+    assert caught.value.status == 413
+    limits.check(query(prompt=prompts[:1].repeat(2), length=np.array(10)), small)
+    with pytest.raises(Refused, match="12 tokens, and at most 10") as caught:
+        limits.check(query(tokens=np.zeros((2, 6), np.int32)), small)
+    assert caught.value.status == 413
     with pytest.raises(Refused, match="no JPEG"):
         limits.check(query(encoded=np.array([b"GIF"], object)), small)
 

@@ -204,6 +204,7 @@ def test_a_saved_model_that_writes_files_is_not_served(tmp_path):
         (["."], "is no artefact"),
         ([".", "--port", "70000"], "cannot be listened on"),
         ([".", "--queue", "0"], "queue is 0"),
+        ([".", "--name", "a/b"], "has letters, digits and _ . - and not 'a/b'"),
     ],
 )
 def test_what_cannot_be_served_is_said(command, tmp_path, arguments, sentence):

@@ -87,6 +87,9 @@ class Train(sections.Train):
     whiten: str | None = Field(
         None, description="convolution whose kernel is frozen as a whitening of the training images' patches"
     )
+    whiten_bias_epochs: PositiveInt | None = Field(
+        None, description="epochs in which that convolution's bias is trained, then frozen too; null: all of them"
+    )
     class_weights: Literal["none", "balanced"] | dict[str, NonNegativeFloat] = Field(
         "none",
         description="weight of each class in the loss, by class name; balanced: inverse to its frequency",

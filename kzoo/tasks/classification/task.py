@@ -81,8 +81,7 @@ class Task(base.Task):
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train on the training part, validated on the held-out part."""
         settings, parts = self.recipe.train, self.collection.parts
-        if settings.whiten:
-            self._whiten(model)
+        watching = self._whiten(model) if settings.whiten else []
         batches = self._batches(parts["train"], training=True)
         validation = self._batches(parts["validation"]) if "validation" in parts else None
         with explained(batches, validation):
@@ -100,6 +99,7 @@ class Task(base.Task):
                 unit="images",
                 dtype_policy=self.recipe.arguments.get("dtype_policy", "float32"),
                 until=until,
+                watching=watching,
             )
 
     @property
@@ -170,10 +170,16 @@ class Task(base.Task):
         self._check_class_weights()
         self.recipe = from_values(values, name=self.recipe.name)
 
-    def _whiten(self, model) -> None:
-        """Freeze the first convolution as a whitening; a checkpoint that is gone on with holds the same kernel."""
+    def _whiten(self, model) -> list[keras.callbacks.Callback]:
+        """Freeze the first convolution as a whitening; a checkpoint that is gone on with holds the same kernel.
+
+        Returns:
+            What freezes its bias when that is due.
+        """
         layer = whitening.freeze(model, self.recipe.train.whiten)
         layer.kernel.assign(whitening.kernel(self.collection.parts["train"], self.normalization, layer.kernel_size))
+        epochs = self.recipe.train.whiten_bias_epochs
+        return [whitening.BiasFreezing(layer, epochs)] if epochs and layer.use_bias else []
 
     def _check_parts(self) -> None:
         """Refuse parts that do not belong together, and settings that would silently do nothing."""

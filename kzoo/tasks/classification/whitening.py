@@ -32,6 +32,22 @@ def freeze(model, name: str) -> keras.layers.Conv2D:
     return layer
 
 
+class BiasFreezing(keras.callbacks.Callback):
+    """Takes the bias out of the training too, after some epochs: nothing is left to be trained before the first group
+    of layers, whose gradient with respect to its input is then not computed any more.
+    """
+
+    def __init__(self, layer: keras.layers.Conv2D, epochs: int):
+        super().__init__()
+        self.bias, self.epochs = layer.bias, epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Freeze it when that is due, and let Keras trace the step anew."""
+        if epoch >= self.epochs and self.bias.trainable:
+            self.bias.trainable = False
+            self.model.make_train_function(force=True)
+
+
 def kernel(images: Images, normalization: Normalization, size: tuple[int, int]) -> np.ndarray:
     """The whitening kernel of images: eigenvectors of their patches' covariance, each with its negative.
 

@@ -223,9 +223,9 @@ class Training:
 
     def restore(self) -> None:
         """Go on from the run's last checkpoint, if there is one; drop rows of evaluations that come again."""
-        path, rows_path = self.run.checkpoint("last"), self.run.path / "metrics.csv"
+        path = self.run.checkpoint("last")
         if not path.is_file():
-            rows_path.unlink(missing_ok=True)
+            self.run.write_metrics([])
             return
         known = load_checkpoint(path, self.learner, self.learner.optimizer)
         self.policy.refresh()
@@ -236,10 +236,7 @@ class Training:
         if self.epoch < self.settings.epochs:
             self._remember()
             self._rejoin(known["lanes"])
-        rows = self.run.metrics(before_epoch=self.epoch)
-        rows_path.unlink(missing_ok=True)
-        for row in rows:
-            self.run.append_metrics(row)
+        self.run.write_metrics(self.run.metrics(before_epoch=self.epoch))
         for leftover in path.parent.glob(".*.npz"):
             with contextlib.suppress(FileNotFoundError):
                 leftover.unlink()

@@ -48,7 +48,7 @@ class Answers(base.Answers):
             inputs: Prompts; an empty one is continued as the beginning of a line is.
             length: Tokens to write, at least 1.
             num: Continuations of each prompt.
-            seed: Fixes the texts, in [0, 2**31).
+            seed: Fixes the texts, in [0, 2**31); more or fewer of them at once are other texts.
             unknown: What a prompt's unknown characters do: ``error``, ``skip``, or ``keep`` for reading each as the
                 unknown character.
             **choice: Attributes of `kzoo.tasks.text.sampling.Choice`.
