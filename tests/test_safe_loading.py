@@ -453,6 +453,12 @@ def test_parts_of_onnx_that_no_file_of_the_zoo_has_are_refused(tmp_path):
         check_graph(tmp_path, [helper.make_node("Constant", [], ["w"], sparse_value=sparse), *add])
     with pytest.raises(kzoo.RequestError, match="keeps w outside itself"):
         check_graph(tmp_path, [constant, *add])
+    # An attribute may hold a graph and graphs.
+    hidden = helper.make_graph([constant], "hidden", [], [])
+    both = helper.make_node("If", ["x"], ["w"], then_branch=helper.make_graph([], "empty", [], []))
+    both.attribute[0].graphs.append(hidden)
+    with pytest.raises(kzoo.RequestError, match="keeps w outside itself"):
+        check_graph(tmp_path, [both, *add])
     few.dims[:] = [10**12]
     with pytest.raises(kzoo.RequestError, match="declares w with 1,000,000,000,000 values, which it does not hold"):
         check_graph(tmp_path, add, few)
@@ -491,6 +497,9 @@ def test_sizes_of_onnx_are_followed_to_where_they_make_a_tensor(tmp_path):
     with pytest.raises(kzoo.RequestError, match="makes a tensor"):
         check_graph(tmp_path, [choice], whole("big", 10**12))
     check_graph(tmp_path, [choice], whole("big", 10**3))
+    # Looking itself takes no memory: forty joints, each twice as long.
+    joints = [helper.make_node("Concat", [f"n{i}", f"n{i}"], [f"n{i + 1}"], axis=0) for i in range(40)]
+    check_graph(tmp_path, joints, whole("n0", 1))
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,10 @@ def check_keras(path: Path, most: int | None = None) -> Counter:
             return _arrays(path, h5py.File(path, "r"), most)
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive, most)
-            _check_config(path, archive.read("config.json"))
             with archive.open("model.weights.h5") as member:
-                return _arrays(path, h5py.File(member, "r"), most)
+                shapes = _arrays(path, h5py.File(member, "r"), most)
+            _check_config(path, archive.read("config.json"))
+            return shapes
     except RequestError:
         raise
     except Exception as error:  # a damaged zip or HDF5 file raises one of a dozen types

@@ -68,7 +68,8 @@ def _graphs(path: Path, graph) -> Iterator:
 def _inner(node) -> Iterator:
     """Bodies of a loop and branches of a choice."""
     for attribute in node.attribute:
-        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+        yield from [attribute.g] if attribute.HasField("g") else []
+        yield from attribute.graphs
 
 
 def _tensors(path: Path, graph) -> Iterator:
@@ -90,7 +91,10 @@ def _check_external(path: Path, tensor, beside: tuple[str, ...]) -> None:
     other = said.get("location", "")
     if other not in beside:
         raise RequestError(f"{path} keeps {tensor.name} outside itself")
-    wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    try:
+        wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        raise RequestError(f"{path} declares {tensor.name} of a type that ONNX does not have") from None
     numbers = [said.get(key, "") for key in ("offset", "length")]
     if not all(n.isdecimal() for n in numbers) or int(numbers[1]) != wanted:
         raise RequestError(f"{path} does not say where in {other} it keeps {tensor.name}")
@@ -113,15 +117,18 @@ def _check_sizes(path: Path, graph, outer: dict[str, list[int]]) -> None:
     known = {**outer, **{t.name: _numbers(path, t) for t in graph.initializer if _is_short(t)}}
     for node in graph.node:
         attributes = {a.name: a for a in node.attribute}
+        given = [known.get(name, []) for name in node.input]
         if node.op_type == "Constant":
-            known[node.output[0]] = _constant(path, node)
+            known |= dict.fromkeys(node.output, _constant(path, node))
         elif node.op_type in _PASSING:
-            known[node.output[0]] = known.get(node.input[0], [])
+            known |= dict.fromkeys(node.output, given[0] if given else [])
         elif node.op_type == "Concat":
-            known[node.output[0]] = [n for name in node.input for n in known.get(name, [])]
+            joined = [n for numbers in given for n in numbers]
+            # No shape is longer; a chain of joints of two could be of any length.
+            known |= dict.fromkeys(node.output, joined if len(joined) <= _SHORT else [])
         shape = list(attributes["shape"].ints) if node.op_type in _RANDOM and "shape" in attributes else []
-        place = _MAKERS.get(node.op_type, len(node.input))
-        shape += known.get(node.input[place], []) if place < len(node.input) else []
+        place = _MAKERS.get(node.op_type, len(given))
+        shape += given[place] if place < len(given) else []
         values = math.prod(max(1, abs(n)) for n in shape)
         if 4 * values > MOST_TENSOR:
             raise RequestError(f"{path} makes a tensor of {values:,} values ({node.name or node.op_type})")

@@ -103,7 +103,11 @@ def _check_size(folder: Path, name: str, shape, dtype) -> None:
 
     if any(d.size < 0 for d in shape.dim) or shape.unknown_rank:
         raise RequestError(f"{folder} declares {name} without a whole shape")
-    size = math.prod(d.size for d in shape.dim) * max(1, tf.as_dtype(dtype).size or 1)
+    try:
+        width = tf.as_dtype(dtype).size or 1
+    except TypeError:
+        raise RequestError(f"{folder} declares {name} of a type that TensorFlow does not have") from None
+    size = math.prod(d.size for d in shape.dim) * width
     if size > MOST_TENSOR:
         raise RequestError(f"{folder} declares {name} with {size:,} bytes, which is not loaded")
 
