@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from kzoo import pretrained, registry, weights
+from kzoo import bounded, pretrained, registry, weights
+from kzoo.cards import check_card
 from kzoo.errors import RequestError
 from kzoo.run import Run, read_json
 
@@ -54,7 +55,7 @@ def rebuild(card: dict, weights: str | Path):
     Raises:
         RequestError: The card names no model of the zoo, or the weights are not those of its network.
     """
-    model = _new(card["model"], card["arguments"])
+    model = skeleton(card, weights)
     _load_into(model, weights)
     return model
 
@@ -65,7 +66,7 @@ def quantised(card: dict, weights: str | Path):
     Raises:
         RequestError: As of `rebuild`.
     """
-    model = portable(_new(card["model"], card["arguments"]))
+    model = portable(skeleton(card, weights))
     model.quantize("int8")
     _load_into(model, weights)
     return model
@@ -76,13 +77,27 @@ def is_quantised(path: Path) -> bool:
     return path.name.endswith(".int8.keras")
 
 
-def skeleton(card: dict):
+def skeleton(card: dict, source: str | Path):
     """The network of a card with whatever weights, for its shapes and names.
 
+    Args:
+        card: The content of a ``model.json``.
+        source: The run, file or folder that the card belongs to, which holds the network's weights.
+
     Raises:
-        RequestError: The card names no model of the zoo.
+        RequestError: The card names no model of the zoo, or asks for more weights than the source can hold.
     """
-    return _new(card["model"], card["arguments"])
+    arguments = registry.lasting(card["model"], card["arguments"])
+    with bounded.no_larger_than(_size(Path(source)), f"the card of {source}"):
+        return _new(card["model"], arguments)
+
+
+def _size(source: Path) -> int:
+    """Bytes that the weights of a run, a file or a folder have at most."""
+    if (source / "recipe.yaml").is_file():
+        source = Run(source).weights
+    files = [source] if source.is_file() else source.rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def is_tag(name: str, weights) -> bool:
@@ -161,7 +176,10 @@ def load(path: str | Path):
     path = Path(path)
     if not path.exists():
         raise RequestError(f"there is no file {path}")
-    card = Run(path).card if path.is_dir() else read_json(path.parent / "model.json")
-    if not isinstance(card, dict) or not {"model", "arguments"} <= set(card):
+    if path.is_dir():
+        return rebuild(Run(path).card, path)
+    card = read_json(path.parent / "model.json")
+    if not card:
         raise RequestError(f"{path} has no model.json beside it, which says what network its weights belong to")
+    card = check_card(card, str(path.parent / "model.json"))
     return (quantised if is_quantised(path) else rebuild)(card, path)

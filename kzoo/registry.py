@@ -54,6 +54,7 @@ class ModelInfo:
         documentation: The builder's whole docstring.
         recipes: Names of the shipped recipes for this model.
         results: Measured results recorded in those recipes, each with its recipe's name.
+        initial: Arguments that only say what a new network starts from; see `register`.
     """
 
     name: str
@@ -65,14 +66,17 @@ class ModelInfo:
     documentation: str = field(default="", repr=False)
     recipes: tuple[str, ...] = ()
     results: tuple[dict, ...] = ()
+    initial: tuple[str, ...] = ()
 
 
-def register(*, task: str, parameters: int | None = None) -> Callable:
+def register(*, task: str, parameters: int | None = None, initial: tuple[str, ...] = ()) -> Callable:
     """Mark a builder function as a model of the zoo; the function's name is the model's name.
 
     Args:
         task: What the model is for: ``classification``, ``detection``, ``text`` or ``control``.
         parameters: Number of weights with the default arguments, shown by `info` (conformance tests compare it).
+        initial: Arguments that only say what a new network starts from, such as a file of weights. A network that is
+            loaded is built without them, whatever its card says: its own weights take their place.
 
     Raises:
         RequestError: Another function is registered under that name already.
@@ -85,7 +89,7 @@ def register(*, task: str, parameters: int | None = None) -> Callable:
             builder.__qualname__,
         ):
             raise RequestError(f"model {name!r} of {builder.__module__} is registered already, by {known.__module__}")
-        builder.kzoo_task, builder.kzoo_parameters = task, parameters
+        builder.kzoo_task, builder.kzoo_parameters, builder.kzoo_initial = task, parameters, tuple(initial)
         _builders[name] = builder
         return builder
 
@@ -144,6 +148,16 @@ def builder_of(name: str) -> Callable:
     if name not in _builders:
         importlib.import_module(module)
     return _builders[name]
+
+
+def lasting(name: str, arguments: dict) -> dict:
+    """Those of a model's arguments that a network with its own weights is built with; see `register`.
+
+    Raises:
+        RequestError: No such model.
+    """
+    initial = find(name).initial
+    return {key: value for key, value in arguments.items() if key not in initial}
 
 
 def check_arguments(name: str, arguments: dict, *, complete: bool = True) -> dict:
@@ -299,6 +313,7 @@ def _from_source(module: str, node: ast.FunctionDef, marks: dict) -> ModelInfo:
         parameters=tuple(parameter(a, d) for a, d in pairs),
         parameter_count=marks.get("parameters"),
         documentation=documentation,
+        initial=tuple(marks.get("initial", ())),
     )
 
 
@@ -318,4 +333,5 @@ def _from_function(builder: Callable) -> ModelInfo:
         ),
         parameter_count=builder.kzoo_parameters,
         documentation=documentation,
+        initial=builder.kzoo_initial,
     )

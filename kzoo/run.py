@@ -24,6 +24,7 @@ import numpy as np
 
 from kzoo import _version, configs
 from kzoo import recipe as recipes
+from kzoo.cards import check_card
 from kzoo.errors import RequestError
 
 _VERSIONED = ("kzoo", "keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner", "tensorflow-datasets")
@@ -100,9 +101,7 @@ class Run:
         card = read_json(self.path / "model.json")
         if card is None:
             raise RequestError(f"{self.path} has no model.json yet: its training has not begun")
-        if not isinstance(card, dict) or not {"task", "model", "arguments"} <= set(card):
-            raise RequestError(f"{self.path / 'model.json'} is damaged: task, model and arguments are needed")
-        return card
+        return check_card(card, str(self.path / "model.json"))
 
     @property
     def summary(self) -> dict | None:
@@ -270,6 +269,8 @@ def read_json(path: Path, default=None):
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return default
+    except RecursionError:
+        raise RequestError(f"{path} is not valid JSON: it is nested too deeply") from None
     except ValueError as error:
         raise RequestError(f"{path} is not valid JSON: {error}") from None
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import registry, runtimes, vetting
+from kzoo import runtimes, vetting
 from kzoo.build import is_quantised, load, quantised, skeleton
+from kzoo.cards import check_card
 from kzoo.errors import RequestError
 from kzoo.run import read_json
 
@@ -154,7 +155,7 @@ def open_artefact(path: str | Path):
     path, known = Path(path), card(path)
     if path.suffix in _OWN and not is_quantised(path):
         return load(path), known
-    return Network(path, skeleton(known), known), known
+    return Network(path, skeleton(known, path), known), known
 
 
 def card(path: str | Path) -> dict[str, Any]:
@@ -163,11 +164,9 @@ def card(path: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise RequestError(f"there is no file {path}")
     found = read_card(path)
-    if not isinstance(found, dict) or not {"task", "model", "arguments"} <= set(found):
+    if not found:
         raise RequestError(f"{path} has no model.json in it or beside it, which says what network it is")
-    if not isinstance(found["model"], str) or registry.find(found["model"]).task != found["task"]:
-        raise RequestError(f"the model.json of {path} is damaged: {found['model']} is no model of {found['task']}")
-    return found
+    return check_card(found, f"the model.json of {path}")
 
 
 def read_card(path: Path) -> Any:
@@ -180,7 +179,7 @@ def read_card(path: Path) -> Any:
         text = _opened(path)[1].get("model.json", "null")
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RequestError(f"{path} holds a model.json that is no JSON") from None
     return read_json(path.parent / "model.json")
 
@@ -196,7 +195,7 @@ def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
 
 def _openvino(path: Path) -> dict[str, Callable]:
     _check_packages(path, ("openvino",), "openvino")
-    vetting.check_openvino(path)
+    vetting.check(path)
     try:
         return runtimes.open_openvino(path)
     except RuntimeError as error:
@@ -217,13 +216,7 @@ def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
     """Doors and metadata of a file."""
     packages, extra = _RUNTIMES[path.suffix]
     _check_packages(path, packages, extra)
-    if path.suffix == ".onnx":
-        files = [Path(file) for file in runtimes.onnx_files(path).values()]
-        for file in files:
-            # The network's file, the first, holds all that it needs.
-            vetting.check_onnx(file, () if file == files[0] else tuple(f.name for f in files))
-    else:
-        vetting.check_litert(path)
+    vetting.check(path)
     open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
     try:
         return open_file(path, metadata=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo import console
+from kzoo import console, vetting
 from kzoo.errors import RequestError
 from kzoo.run import Run, atomic
 
@@ -117,25 +117,15 @@ def load_into(model, source: str | Path, *, new_head: bool = False) -> None:
 
 def _load_keras_file(model, path: Path, spare: tuple) -> None:
     """Read only arrays from one of Keras's formats, once the file declares no more than the model holds."""
-    import h5py
-
     needed = sum(int(np.prod(v.shape)) * 4 for v in model.variables)
+    # Keras files may carry the optimiser's moments and a few counters beside the weights.
+    shapes = vetting.check_keras(path, 4 * needed + 65536)
     try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                _refuse_zip_bombs(path, archive, needed)
-                with archive.open("model.weights.h5") as member:
-                    shapes = _refuse_bombs(path, h5py.File(member, "r"), needed)
-                _refuse_code(path, archive.read("config.json"))
-        else:
-            shapes = _refuse_bombs(path, h5py.File(path, "r"), needed)
         if _differs_in_head_alone(model, shapes, spare):
             _load_all_but_the_head(model, path, spare)
         else:
             model.load_weights(path)
-    except RequestError:
-        raise
-    except Exception as error:  # so does a damaged HDF5 file, RuntimeError among them
+    except Exception as error:  # of a damaged HDF5 file too, RuntimeError among them
         reason = str(error).partition("\n")[0]
         raise RequestError(f"{path} does not fit {model.name}: {reason}") from None
 
@@ -176,82 +166,6 @@ def _tell(path: Path, anew: list) -> None:
     if anew:
         names = ", ".join(f"{v.path} {tuple(v.shape)}" for v in anew)
         console.say(f"loaded {path} all but its head, which starts anew: {names}")
-
-
-def _refuse_bombs(path: Path, file, needed: int) -> Counter:
-    """A small file can declare gigabytes, or point outside itself: compare before anything is read.
-
-    Returns:
-        How many arrays of each shape the file holds.
-    """
-    import h5py
-
-    declared, shapes = 0, Counter()
-
-    def walk(group) -> None:
-        nonlocal declared
-        for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise RequestError(f"{path} links to something outside itself ({name})")
-            member = group[name]
-            if isinstance(member, h5py.Group):
-                walk(member)
-            elif member.external or member.is_virtual:
-                raise RequestError(f"{path} keeps {name} outside itself")
-            else:
-                declared += member.size * member.dtype.itemsize
-                shapes[member.shape] += 1
-
-    with file:
-        walk(file)
-        _refuse_code(path, file.attrs.get("model_config", "{}"))
-    # Keras files may carry the optimiser's moments and a few counters beside the weights.
-    if declared > 4 * needed + 65536:
-        raise RequestError(f"{path} declares {declared:,} bytes of arrays, and the model has {needed:,}")
-    return shapes
-
-
-def _refuse_zip_bombs(path: Path, archive: zipfile.ZipFile, needed: int) -> None:
-    """A zip of a few kilobytes can hold gigabytes, and members that would be written elsewhere if they were extracted.
-
-    Nothing is extracted here; such a file is refused because it is none of the zoo's.
-    """
-    most = {"config.json": _MOST_DOCUMENT, "metadata.json": _MOST_DOCUMENT, "model.weights.h5": 4 * needed + (1 << 20)}
-    for member in archive.infolist():
-        if member.filename not in most:
-            raise RequestError(f"{path} holds {member.filename!r}, which is no part of a model of the zoo")
-        if member.file_size > most[member.filename]:
-            raise RequestError(
-                f"{path} holds {member.filename} of {member.file_size:,} bytes, and {most[member.filename]:,} is the "
-                "most that a file of this model needs"
-            )
-
-
-def _refuse_code(path: Path, text: str | bytes) -> None:
-    """Refuse a configuration with code or with classes that neither Keras nor the zoo has.
-
-    It is not used here, since the zoo rebuilds the network itself. But others would read the same file.
-    """
-    if len(text) > _MOST_DOCUMENT:
-        raise RequestError(f"{path} has a configuration of {len(text):,} bytes, which is too large to be a model's")
-
-    def walk(value) -> None:
-        if isinstance(value, dict):
-            name, module = value.get("class_name"), value.get("module")
-            if name in ("Lambda", "__lambda__", "TFSMLayer", "function"):
-                raise RequestError(f"{path} brings code ({name}), which the zoo does not run")
-            if isinstance(module, str) and module.partition(".")[0] not in ("keras", "kzoo"):
-                raise RequestError(f"{path} asks for {module}.{name}, and only Keras and the zoo have layers for it")
-            for inner in value.values():
-                walk(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                walk(inner)
-
-    try:
-        walk(json.loads(text))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        raise RequestError(f"{path} has a configuration that is no JSON") from None
 
 
 def _place(kind: str, index: int) -> str:

@@ -55,6 +55,8 @@ class Conformance:
         assert [p.name for p in known.parameters] == list(real)
         assert [p.default for p in known.parameters] == [p.default for p in real.values()]
         assert known.task == registry.builder_of(self.model).kzoo_task
+        assert known.initial == registry.builder_of(self.model).kzoo_initial
+        assert set(known.initial) <= set(real)
 
     def test_declared_parameter_count_is_that_of_the_default_network(self):
         assert kzoo.build(self.model).count_params() == kzoo.info(self.model).parameter_count

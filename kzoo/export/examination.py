@@ -28,7 +28,7 @@ def examine(folder: Path, run: dict, written: dict[str, Written]) -> ExportRepor
         run: What the report says of the run.
         written: What is known of each format.
     """
-    expected, _ = runtimes.read_calls(folder / "expected.npz")
+    _, expected = (_calls(folder / name) for name in ("inputs.npz", "expected.npz"))
     failures = {name: _failure(folder, name, known) for name, known in written.items()}
     answered = {}
     for runtime in dict.fromkeys(known.runtime for known in written.values()):
@@ -50,7 +50,7 @@ def _failure(folder: Path, name: str, known: Written) -> str | None:
         return known.failure
     if not known.doors:
         return "was never verified"
-    return _vetted(folder / FORMATS[name].artefact) if known.runtime == "tensorflow" else None
+    return _refused(folder / FORMATS[name].artefact)
 
 
 def _figures(folder, name, expected, known: Written, answers, document: dict, failure: str | None) -> dict[str, Any]:
@@ -73,13 +73,28 @@ def _figures(folder, name, expected, known: Written, answers, document: dict, fa
     return {**figures, "runtime": document["versions"], "ok": ok, "error": None}
 
 
-def _vetted(artefact: Path) -> str | None:
-    """Why a SavedModel is not loaded, or None."""
+def _refused(artefact: Path) -> str | None:
+    """Why an artefact is not opened, or None: a folder that is verified may come from anyone."""
     try:
-        vetting.check_saved_model(artefact)
+        vetting.check(artefact)
     except RequestError as error:
         return str(error)
+    except ModuleNotFoundError as error:
+        return f"cannot be looked at before it is opened: {error.name} is not installed"
     return None
+
+
+def _calls(path: Path) -> runtimes.Calls:
+    """The calls in a file of an export.
+
+    Raises:
+        RequestError: It holds none, or more than it may.
+    """
+    vetting.check_arrays(path, vetting.MOST_CALLS)
+    try:
+        return runtimes.read_calls(path)[0]
+    except Exception as error:  # a file that was made by others may lack anything
+        raise RequestError(f"{path} holds no calls to verify with ({type(error).__name__}: {error})") from None
 
 
 Answered = tuple[runtimes.Calls, dict, str | None]

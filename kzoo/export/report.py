@@ -8,7 +8,6 @@ from kzoo.comparison import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCES
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.formats import FORMATS
 from kzoo.run import read_json
-from kzoo.runtimes import RUNTIMES
 
 REPORT = "verify.json"
 
@@ -106,14 +105,22 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{folder} is not an export: {reason}")
     try:
         known = document["schema"] == _SCHEMA and document["run"] and set(document["formats"]) <= set(FORMATS)
-        known = known and all(isinstance(f["signatures"], dict) for f in document["formats"].values())
-        known = known and all(f.get("opened_in", "kzoo") in RUNTIMES for f in document["formats"].values())
+        known = known and all(_is_known(name, figures) for name, figures in document["formats"].items())
         listed(document)
     except (KeyError, TypeError, AttributeError):
         known = False
     if not known:
         raise RequestError(f"{folder / REPORT} is not a report that this version of kzoo reads")
     return document
+
+
+def _is_known(name: str, figures: dict) -> bool:
+    """Whether a format's part says what is used of it, and names no other runtime than a file of that format has."""
+    test = figures.get("test")
+    judged = test is None or all(isinstance(test[key], float | int) for key in ("value", "float", "allowed"))
+    judged = judged and (test is None or all(isinstance(test[key], str) for key in ("figure", "split")))
+    own = figures.get("opened_in", "kzoo") in (FORMATS[name].runtime, "kzoo")
+    return own and judged and isinstance(figures["signatures"], dict) and isinstance(figures.get("refused", {}), dict)
 
 
 def listed(document: dict) -> dict[str, str]:

@@ -53,8 +53,9 @@ def export(
 def verify(folder: str | Path) -> ExportReport:
     """Verify an export again: its bytes against ``verify.json``, then its answers in fresh processes.
 
-    TensorFlow runs what a SavedModel brings, so one is loaded only if it is made of nothing but the operations that
-    networks need; see `kzoo.vetting`.
+    The folder may come from anyone: each artefact is looked at before its runtime opens it, see `kzoo.vetting`, and one
+    that could do more than compute is not opened. What plain Keras builds of a file's configuration is not measured
+    beforehand; it is built in a process of its own.
 
     Args:
         folder: A folder that `export` wrote. Nothing in it is changed.

@@ -17,7 +17,7 @@ STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 IMAGENET = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
-@register(task="detection", parameters=24013232)
+@register(task="detection", parameters=24013232, initial=("backbone_weights",))
 def vgg16_detector(
     input_shape: tuple[int, int, int] = (300, 300, 3),
     num_classes: int = 3,

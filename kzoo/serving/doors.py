@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo.cards import check_card
 from kzoo.errors import RequestError
 from kzoo.evaluate import open_run, open_subject
 from kzoo.quiet import import_keras
@@ -125,7 +126,9 @@ def _of_folder(path: Path, name: str | None) -> Served:
         files = sorted(p.name for p in path.iterdir() if is_artefact(p) and "-" not in p.stem)  # those are its doors'
         there = f"it holds no SavedModel; name one of its files: {', '.join(files)}" if files else "it is no artefact"
         raise RequestError(f"{path} cannot be served: {there}")
-    card, place = read_card(path) or {}, path.resolve()
+    # A SavedModel of others may have a file of that name that is no card.
+    found, place = read_card(path), path.resolve()
+    card = check_card(found, f"the model.json of {path}") if isinstance(found, dict) and "task" in found else {}
     if place.name.isdecimal():
         return Served(name or place.parent.name, card, _of_saved_model(path), place.name)
     return Served(name or card.get("model") or place.name, card, _of_saved_model(path))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from kzoo import recipe, sections
+from kzoo import cards, recipe, sections
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
 from kzoo.sections import Settings, Share
@@ -111,3 +111,7 @@ class Recipe(recipe.Recipe):
             hint = nearest(self.train.monitor, FIGURES)
             raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
         check(self.data.source, self.data.reading())
+
+
+class Card(cards.Labelled):
+    """What a classifier's ``model.json`` says."""

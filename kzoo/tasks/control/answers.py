@@ -45,7 +45,7 @@ class Answers(base.Answers):
     def play(self, model, *, episodes: int, video: Path | None, render: str | None, seed: int) -> list[dict[str, Any]]:
         """Whole episodes; see `kzoo.play.play`."""
         where = self.card["environment"]
-        data = Data(env=where["env"], env_arguments=where["env_arguments"], stack=where["stack"])
+        data = Data(env=where["env"], env_arguments=where.get("env_arguments", {}), stack=where.get("stack", 1))
         return playing.play(model, data, episodes=episodes, video=video, render=render, seed=seed)
 
     def blank(self) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kzoo import recipe, sections
+from kzoo import cards, recipe, sections
 from kzoo.errors import RequestError, nearest
 from kzoo.sections import Settings, Share
 
@@ -139,3 +139,20 @@ class Recipe(recipe.Recipe):
                 f"train.capacity is {self.train.capacity}, and a batch takes {self.data.batch_size} transitions"
             )
         environments.describe(self.data)
+
+
+class Environment(cards.Part):
+    """Where a policy plays, and what it sees there."""
+
+    env: str
+    env_arguments: dict[str, Any] = Field({})
+    stack: PositiveInt = 1
+    observation_shape: tuple[PositiveInt, ...]
+    dtype: Literal["uint8", "float32"]
+    num_actions: PositiveInt
+
+
+class Card(cards.Card):
+    """What a policy's ``model.json`` says."""
+
+    environment: Environment

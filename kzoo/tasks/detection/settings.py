@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kzoo import recipe, sections
+from kzoo import cards, recipe, sections
 from kzoo.data.detection.collection import Reading
 from kzoo.errors import RequestError, nearest
 from kzoo.sections import Settings, Share
@@ -122,3 +122,9 @@ class Recipe(recipe.Recipe):
             hint = nearest(self.train.monitor, FIGURES)
             raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
         check(self.data.source, self.data.reading())
+
+
+class Card(cards.Labelled):
+    """What a detector's ``model.json`` says."""
+
+    detect: Detect

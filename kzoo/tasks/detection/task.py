@@ -27,7 +27,6 @@ IMAGENET_MEAN = (123.68, 116.779, 103.939)
 # Sources whose truth has KITTI's types, truncation, occlusion and DontCare.
 _KITTI_SOURCES = ("kitti", "builtin:scenes")
 _STATISTICS = 500  # pictures
-_FIXED = {"dtype_policy", "backbone_weights"}  # arguments that a finished network is not built with
 
 
 class Task(base.Task):
@@ -64,7 +63,7 @@ class Task(base.Task):
         return {
             "task": "detection",
             "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k not in _FIXED},
+            "arguments": self._lasting(),
             "labels": list(self.collection.classes),
             "preprocessing": {
                 "image_size": [height, width],
@@ -77,6 +76,11 @@ class Task(base.Task):
             "recipe": self.recipe.name,
             "recipe_digest": self.recipe.digest(),
         }
+
+    def _lasting(self) -> dict[str, Any]:
+        """The arguments that a finished network is built with."""
+        lasting = registry.lasting(self.recipe.model, self.recipe.arguments)
+        return {k: v for k, v in lasting.items() if k != "dtype_policy"}
 
     def samples(self) -> dict[str, np.ndarray]:
         """Encoded pictures of their own size, of the test part where there is one, evenly spaced."""
@@ -118,7 +122,7 @@ class Task(base.Task):
 
     def build(self, dtype_policy: str | None = None):
         """Build the recipe's model without fetching weights that will be replaced anyhow."""
-        arguments = {k: v for k, v in self.recipe.arguments.items() if k not in _FIXED}
+        arguments = self._lasting()
         if dtype_policy is not None and self.takes("dtype_policy"):
             arguments["dtype_policy"] = dtype_policy
         return build(self.recipe.model, **arguments)

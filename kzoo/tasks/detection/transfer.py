@@ -6,6 +6,7 @@ import numpy as np
 
 from kzoo import console, pretrained
 from kzoo.build import is_tag, load
+from kzoo.cards import check_card
 from kzoo.errors import RequestError
 from kzoo.run import Run, read_json
 
@@ -15,8 +16,9 @@ def card_of(weights: str) -> dict | None:
     path = Path(weights)
     if path.is_dir():
         return Run(path).card
-    card = read_json(path.parent / "model.json") if path.is_file() else None
-    return card if isinstance(card, dict) and {"model", "arguments"} <= set(card) else None
+    place = path.parent / "model.json"
+    card = read_json(place) if path.is_file() else None
+    return check_card(card, str(place)) if card else None
 
 
 def is_foreign(weights: str, model: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from kzoo import recipe, sections
+from kzoo import cards, recipe, sections
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
 from kzoo.sections import Settings, Share
@@ -79,3 +79,23 @@ class Recipe(recipe.Recipe):
             hint = nearest(self.train.monitor, FIGURES)
             raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
         check(self.data.source, self.data.reading())
+
+
+class Tokenizer(cards.Part):
+    """Tokens of a language model; `kzoo.data.text.tokenizers` says what else they need."""
+
+    kind: Literal["characters", "bytes"]
+
+
+class State(cards.Part):
+    """One tensor of a language model's state, without the batch."""
+
+    shape: tuple[NonNegativeInt | None, ...]
+    dtype: Literal["float32", "float16", "int32", "int64", "bool"]
+
+
+class Card(cards.Card):
+    """What a language model's ``model.json`` says."""
+
+    tokenizer: Tokenizer
+    state: dict[str, State]
