@@ -37,7 +37,7 @@ def main() -> None:
         run, _ = reproduce.train(RECIPE, seed, given.out)
         test = run.summary["test"]
         found[RECIPE].append((test["accuracy"], test["accuracy_tta"], run.summary["training"]["seconds"]))
-        precision = run.recipe().arguments["dtype_policy"].removeprefix("mixed_")
+        precision = run.recipe.arguments["dtype_policy"].removeprefix("mixed_")
         found["airbench94"].append(peer(given, seed, precision))
     figures = {name: summary(trainings) for name, trainings in found.items()}
     print(json.dumps(figures, indent=1))
