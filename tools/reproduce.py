@@ -90,7 +90,8 @@ def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[
     machine = summary["environment"]
     common = {
         "seeds": seeds,
-        "minutes": round(statistics.mean(seconds for _, seconds in runs) / 60, 2),
+        # A seed that shared the cores with other work says little of how long one takes.
+        "minutes": round(statistics.median(seconds for _, seconds in runs) / 60, 2),
         "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "date": summary["finished"][:10],
