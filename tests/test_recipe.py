@@ -105,17 +105,14 @@ def test_a_broken_file_is_one_sentence(tmp_path, text, message):
 
 
 def test_a_search_may_choose_among_whole_sections_and_keys_of_ones_own():
-    kzoo.load_recipe(
-        "cnn_classifier/digits",
-        {
-            "search.space": {
-                "train.schedule": {"choices": [{"name": "cosine"}, {"name": "one_cycle"}]},
-                "train.early_stopping": {"choices": [None, {"patience": 3}]},
-                "train.optimizer.multipliers.bias": {"min": 1.0, "max": 64.0},
-                "train.class_weights.0": {"min": 1.0, "max": 2.0},
-            }
-        },
-    )
+    space = {
+        "train.schedule": {"choices": [{"name": "cosine"}, {"name": "one_cycle"}]},
+        "train.early_stopping": {"choices": [None, {"patience": 3}]},
+        "train.optimizer.multipliers.bias": {"min": 1.0, "max": 64.0},
+        "train.class_weights.0": {"min": 1.0, "max": 2.0},
+    }
+    recipe = kzoo.load_recipe("cnn_classifier/digits", {"search.space": space})
+    assert list(recipe.search.space) == list(space)
 
 
 def test_an_unknown_recipe_names_the_nearest_or_those_of_the_model(tmp_path):
