@@ -116,6 +116,8 @@ def test_names_of_inputs_say_nothing_of_a_foreign_model():
     """Bounds are for what kzoo's doors call so."""
     inputs = {"prompt": np.zeros((2, 3)), "encoded": np.zeros(2), "length": np.array(b"long", object)}
     limits.check(Query("x", inputs, 2, True), limits.Limits())
+    with pytest.raises(Refused):
+        limits.check(Query("x", {"length": np.array(5000)}, 1, True), limits.Limits())
 
 
 def test_a_request_may_not_ask_for_everything(png):

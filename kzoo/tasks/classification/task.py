@@ -171,12 +171,12 @@ class Task(base.Task):
         self.recipe = from_values(values, name=self.recipe.name)
 
     def _whiten(self, model) -> list[keras.callbacks.Callback]:
-        """Freeze the first convolution as a whitening; a checkpoint that is gone on with holds the same kernel.
+        """Let the frozen convolution whiten; a checkpoint that is gone on with holds the same kernel.
 
         Returns:
             What freezes its bias when that is due.
         """
-        layer = whitening.freeze(model, self.recipe.train.whiten)
+        layer = model.get_layer(self.recipe.train.whiten)
         layer.kernel.assign(whitening.kernel(self.collection.parts["train"], self.normalization, layer.kernel_size))
         epochs = self.recipe.train.whiten_bias_epochs
         return [whitening.BiasFreezing(layer, epochs)] if epochs and layer.use_bias else []
