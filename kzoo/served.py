@@ -12,7 +12,7 @@ import numpy as np
 from kzoo import runtimes, vetting
 from kzoo.build import is_quantised, load, quantised, skeleton
 from kzoo.cards import check_card
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 from kzoo.run import read_json
 
 # Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
@@ -199,11 +199,7 @@ def _openvino(path: Path) -> dict[str, Callable]:
     try:
         return runtimes.open_openvino(path)
     except RuntimeError as error:
-        raise RequestError(f"{path} cannot be opened by openvino: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RequestError(f"{path} cannot be opened by openvino: {first_line(error)}") from None
 
 
 def _check_packages(path: Path, packages: tuple[str, ...], extra: str) -> None:
@@ -221,7 +217,7 @@ def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
     try:
         return open_file(path, metadata=True)
     except Exception as error:  # the runtimes have a dozen kinds
-        raise RequestError(f"{path} cannot be opened by {packages[0]}: {_reason(error)}") from None
+        raise RequestError(f"{path} cannot be opened by {packages[0]}: {first_line(error)}") from None
 
 
 def load_saved_model(path: Path):
@@ -236,7 +232,7 @@ def load_saved_model(path: Path):
     try:
         return tf.saved_model.load(str(path))
     except Exception as error:  # what a damaged one raises is of many kinds
-        raise RequestError(f"{path} cannot be loaded by tensorflow: {_reason(error)}") from None
+        raise RequestError(f"{path} cannot be loaded by tensorflow: {first_line(error)}") from None
 
 
 def _saved_model(path: Path) -> dict[str, Callable]:

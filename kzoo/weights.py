@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import console, vetting
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 from kzoo.run import Run, atomic
 
 _DOCUMENT = "document"
@@ -126,8 +126,7 @@ def _load_keras_file(model, path: Path, spare: tuple) -> None:
         else:
             model.load_weights(path)
     except Exception as error:  # of a damaged HDF5 file too, RuntimeError among them
-        reason = str(error).partition("\n")[0]
-        raise RequestError(f"{path} does not fit {model.name}: {reason}") from None
+        raise RequestError(f"{path} does not fit {model.name}: {first_line(error)}") from None
 
 
 def _differs_in_head_alone(model, shapes: Counter, spare: tuple) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.reading import Reading
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 
 # A decoded collection is kept in memory by itself up to this share of what is free.
 MEMORY_SHARE = 0.4
@@ -147,7 +147,7 @@ class Reader:
         try:
             return decode.image(Path(path).read_bytes(), self.reading.size, self.reading.channels, self.reading.fit)
         except (ValueError, OSError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             if self.reading.on_corrupt == "stop":
                 raise RequestError(f"{path} cannot be read as an image: {reason}") from None
             with self._lock:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kzoo import boxes
 from kzoo.data.detection.truth import ANY, Truth
-from kzoo.errors import RequestError, nearest
+from kzoo.errors import RequestError, first_line, nearest
 
 # Decoded pictures are kept in memory by themselves up to this share of what is free.
 MEMORY_SHARE = 0.4
@@ -155,7 +155,7 @@ class Part:
         try:
             return self.pictures[self.places[number]]
         except (ValueError, OSError) as error:
-            self.problems.add("unreadable pictures", self.name(number), str(error).partition("\n")[0])
+            self.problems.add("unreadable pictures", self.name(number), first_line(error))
             return None
 
     def shown(self, number: int, turn: int) -> tuple[np.ndarray | None, Truth]:

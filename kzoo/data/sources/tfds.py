@@ -11,7 +11,7 @@ import numpy as np
 from kzoo import cache, console
 from kzoo.data.images import MEMORY_SHARE, Collection, Images
 from kzoo.data.reading import Reading
-from kzoo.errors import RequestError, WorkError
+from kzoo.errors import RequestError, WorkError, first_line
 
 _PARTS = {"train": "train", "validation": "validation", "test": "test"}
 
@@ -106,7 +106,7 @@ def open_builder(name: str, reading):
     try:
         builder = tfds.builder(name, data_dir=str(folder))
     except Exception as error:  # TFDS raises many kinds for a name it does not know
-        raise RequestError(f"tfds:{name} cannot be opened: {str(error).strip().splitlines()[0]}") from None
+        raise RequestError(f"tfds:{name} cannot be opened: {first_line(error)}") from None
     if not _prepared(name, folder):
         _download(builder, name, folder)
     return builder
@@ -119,7 +119,7 @@ def _download(builder, name: str, folder: Path) -> None:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise WorkError(f"fetching tfds:{name} failed: {str(error).strip().splitlines()[0]}") from error
+        raise WorkError(f"fetching tfds:{name} failed: {first_line(error)}") from error
 
 
 def _is_labelled(builder, split: str) -> bool:
