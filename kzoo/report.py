@@ -29,7 +29,7 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
     Raises:
         RequestError: The run has not finished an epoch yet.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     rows = run.metrics()
     if not rows:
         raise RequestError(f"{run.path} has no finished epoch to report")

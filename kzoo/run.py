@@ -41,8 +41,8 @@ class Run:
         path: The run's folder.
     """
 
-    def __init__(self, path: str | Path):
-        """Open a run's folder.
+    def __init__(self, path: str | os.PathLike[str]):
+        """Open a run's folder; of a run it gives the same one.
 
         Raises:
             RequestError: The folder is not there, or it holds no recipe.
@@ -51,6 +51,9 @@ class Run:
         if not (self.path / "recipe.yaml").is_file():
             reason = "it holds no recipe.yaml" if self.path.is_dir() else "there is no such folder"
             raise RequestError(f"{path} is not a run folder: {reason}")
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

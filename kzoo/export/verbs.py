@@ -31,7 +31,7 @@ def export(
         WorkError: An artefact could not be written or run, or disagrees with the run's network; what was written is
             then in ``<out>.failed``, with its report.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     formats = check_formats(run.recipe.export.formats if formats is None else formats)
     checkpoint, samples = run.weights, run.samples
     card = {**run.card, "run": sha256(checkpoint)}
