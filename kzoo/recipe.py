@@ -51,6 +51,11 @@ class Recipe(Settings):
         return self._name
 
     @property
+    def short_name(self) -> str:
+        """The recipe's own part of its name, which folders are called by: ``dataset``, or ``custom``."""
+        return self._name.rpartition("/")[2] or "custom"
+
+    @property
     def task(self) -> str:
         """The task of the recipe's model."""
         return registry.find(self.model).task

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
@@ -72,7 +73,10 @@ class Run:
         """
         path = Path(out) if out else _default_folder(recipe)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            if out:
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                path = new_folder(path)
             # What a process that was killed while it made the folder left behind is no hindrance, half a file neither.
             taken = any(p.name not in _BEGINNINGS and p.name[0] != "." for p in path.iterdir())
         except OSError as error:
@@ -185,13 +189,22 @@ class Run:
 
 
 def _default_folder(recipe: recipes.Recipe) -> Path:
-    name = recipe.name.rpartition("/")[2] or "custom"
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-s{recipe.train.seed}"
-    base = Path("runs") / recipe.model / name
-    number = 1
-    while (base / (stem if number == 1 else f"{stem}-{number}")).exists():
-        number += 1
-    return base / (stem if number == 1 else f"{stem}-{number}")
+    return Path("runs") / recipe.model / recipe.short_name / stem
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder that nobody else has: `path`, or where that is taken the first free one of path-2, path-3, ...
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        found = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            found.mkdir()
+            return found
 
 
 def now() -> str:

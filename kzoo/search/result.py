@@ -10,7 +10,6 @@ from kzoo import configs, console, process
 from kzoo import recipe as recipes
 from kzoo.errors import WorkError
 from kzoo.run import Run, now, read_json, write_json, write_text
-from kzoo.search.journal import short_name
 from kzoo.search.study import Cancelled, Study
 
 _VERSIONS = ("kzoo", "keras", "tensorflow")
@@ -18,7 +17,7 @@ _VERSIONS = ("kzoo", "keras", "tensorflow")
 
 def winner_path(study: Study) -> Path:
     """Where the winner is written: ``<model>/<dataset>-tuned.yaml``, as in a folder of recipes."""
-    name = short_name(study.recipe).removesuffix("-tuned")
+    name = study.recipe.short_name.removesuffix("-tuned")
     return study.folder / study.recipe.model / f"{name}-tuned.yaml"
 
 
