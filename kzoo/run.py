@@ -14,6 +14,7 @@ import importlib.metadata
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import shlex
@@ -29,7 +30,6 @@ from kzoo.cards import check_card
 from kzoo.errors import RequestError
 
 _VERSIONED = ("kzoo", "keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner", "tensorflow-datasets")
-
 
 # Written before recipe.yaml, which makes a folder a run.
 _BEGINNINGS = ("origin.json", "environment.json", "command.txt")
@@ -147,19 +147,14 @@ class Run:
         """Path of the checkpoint called ``best`` or ``last``."""
         return self.path / "checkpoints" / f"{name}.npz"
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; the lock ends with the process, however it ends.
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from training in this folder; see `lock`."""
+        return lock(self.path, "training")
 
-        Raises:
-            RequestError: Another process holds it.
-        """
-        with open(self.path / ".lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RequestError(f"another process is training in {self.path}") from None
-            yield
+    def sweep(self) -> None:
+        """Remove the checkpoints that a killed process left half written."""
+        for leftover in (self.path / "checkpoints").glob(".*.npz"):
+            leftover.unlink(missing_ok=True)
 
     def append_metrics(self, row: dict) -> None:
         """Add an epoch's row to ``metrics.csv``, whose columns the first row fixes."""
@@ -186,6 +181,21 @@ class Run:
             return []
         rows = list(csv.DictReader(lines))
         return [r for r in rows if before_epoch is None or int(r["epoch"]) < before_epoch]
+
+
+@contextlib.contextmanager
+def lock(folder: Path, work: str) -> Iterator[None]:
+    """Keep other processes from the same work in a folder; the lock ends with the process, however it ends.
+
+    Raises:
+        RequestError: Another process holds it.
+    """
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequestError(f"another process is {work} in {folder}") from None
+        yield
 
 
 def _default_folder(recipe: recipes.Recipe) -> Path:
@@ -248,17 +258,21 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:]) or '.tmp'}")
     try:
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        flush(temporary)
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def flush(path: Path) -> None:
+    """Have a file or folder written to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -303,6 +317,4 @@ def finite(value):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
-    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
-        return value
-    return None if isinstance(value, float) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

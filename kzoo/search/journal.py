@@ -1,11 +1,8 @@
-"""A search's folder: whose it is, its lock, and the journal of what the engine was asked and told, in order."""
+"""A search's folder: whose it is, and the journal of what the engine was asked and told, in order."""
 
-import contextlib
 import datetime
-import fcntl
 import json
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 from kzoo import console
@@ -53,21 +50,6 @@ def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None,
     elif not _same(found, asked):
         raise RequestError(f"{folder} holds a search of another recipe or space; name another --out")
     return folder
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from searching in this folder; the lock ends with the process, however it ends.
-
-    Raises:
-        RequestError: Another process holds it.
-    """
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RequestError(f"another process is searching in {folder}") from None
-        yield
 
 
 class Journal:

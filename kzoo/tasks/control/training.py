@@ -1,6 +1,5 @@
 """The training: act, remember, take gradient steps, evaluate, write a checkpoint."""
 
-import contextlib
 import functools
 import time
 import zipfile
@@ -237,9 +236,7 @@ class Training:
             self._remember()
             self._rejoin(known["lanes"])
         self.run.write_metrics(self.run.metrics(before_epoch=self.epoch))
-        for leftover in path.parent.glob(".*.npz"):
-            with contextlib.suppress(FileNotFoundError):
-                leftover.unlink()
+        self.run.sweep()
 
     def _remember(self) -> None:
         """Read the memory that belongs to the checkpoint."""
