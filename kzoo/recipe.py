@@ -43,6 +43,8 @@ class Recipe(Settings):
     tuned: dict[str, Any] = pydantic.Field({})
     # Whether what the trained model answers comes from files, or is given as it is.
     reads_files: ClassVar[bool] = True
+    # What an epoch yields and `train.monitor` may name.
+    figures: ClassVar[tuple[str, ...]] = ()
     _name: str = pydantic.PrivateAttr("")
 
     @property
@@ -73,6 +75,9 @@ class Recipe(Settings):
                 f"arguments.dtype_policy is {policy!r}, and a training takes one whose weights are float32: "
                 f"{', '.join(known)}"
             )
+        monitor = self.train.monitor
+        if monitor and monitor not in self.figures:
+            raise RequestError(f"train.monitor: there is no figure {monitor!r}{nearest(monitor, self.figures)}")
 
     def values(self) -> dict:
         """The recipe as plain values, defaults included, tuples as lists."""
