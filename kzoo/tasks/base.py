@@ -2,6 +2,7 @@
 
 import abc
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,31 @@ class Task(abc.ABC):
         """Whether the model's builder has an argument of this name."""
         return any(p.name == argument for p in registry.find(self.recipe.model).parameters)
 
+    def common_card(self, **own: Any) -> dict[str, Any]:
+        """The keys of all cards, around those of a task."""
+        lasting = registry.lasting(self.recipe.model, self.recipe.arguments)
+        return {
+            "task": self.recipe.task,
+            "model": self.recipe.model,
+            "arguments": {k: v for k, v in lasting.items() if k != "dtype_policy"},
+            **own,
+            "recipe": self.recipe.name,
+            "recipe_digest": self.recipe.digest(),
+        }
+
+    def check_validation(self, parts: Container[str]) -> None:
+        """Refuse data without a validation part where the training asks for one.
+
+        Raises:
+            RequestError: It does, and there is none.
+        """
+        train = self.recipe.train
+        if "validation" not in parts and (train.early_stopping or train.monitor):
+            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+
     def build(self, dtype_policy: str | None = None):
-        """Build the recipe's model, under another dtype policy if its builder takes one."""
-        arguments = dict(self.recipe.arguments)
+        """Build the recipe's model for weights that are known, under another dtype policy if its builder takes one."""
+        arguments = registry.lasting(self.recipe.model, self.recipe.arguments)
         if dtype_policy is not None and self.takes("dtype_policy"):
             arguments["dtype_policy"] = dtype_policy
         return build(self.recipe.model, **arguments)
@@ -151,8 +174,9 @@ class Task(abc.ABC):
 
     def initial(self, fresh: bool):
         """The model before anything is frozen; see `start`."""
-        weights = self.recipe.train.weights if fresh else None
-        return build(self.recipe.model, weights=weights, **self.recipe.arguments)
+        if not fresh:
+            return self.build()
+        return build(self.recipe.model, weights=self.recipe.train.weights, **self.recipe.arguments)
 
 
 def _freeze(model, patterns: tuple[str, ...]) -> None:

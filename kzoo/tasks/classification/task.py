@@ -44,21 +44,16 @@ class Task(base.Task):
     def card(self) -> dict[str, Any]:
         """Model, arguments, labels and preprocessing."""
         height, width, channels = self.collection.parts["train"].shape
-        return {
-            "task": "classification",
-            "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
-            "labels": list(self.collection.classes),
-            "preprocessing": {
+        return self.common_card(
+            labels=list(self.collection.classes),
+            preprocessing={
                 "image_size": [height, width],
                 "channels": channels,
                 "fit": self.recipe.data.fit,
                 "mean": list(self.normalization.mean),
                 "std": list(self.normalization.std),
             },
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
+        )
 
     def samples(self) -> dict[str, np.ndarray]:
         """Raw uint8 images, of the test part where there is one, evenly spaced."""
@@ -192,8 +187,7 @@ class Task(base.Task):
                     f"{source}: {name} images are {images.shape} and training images {parts['train'].shape}: "
                     "say data.image_size and data.channels"
                 )
-        if "validation" not in parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
-            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+        self.check_validation(parts)
 
     def _check_class_weights(self) -> None:
         wanted = self.recipe.train.class_weights

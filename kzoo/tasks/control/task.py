@@ -72,21 +72,16 @@ class Task(base.Task):
 
     def card(self) -> dict[str, Any]:
         """Model, arguments, environment and observations."""
-        return {
-            "task": "control",
-            "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
-            "environment": {
+        return self.common_card(
+            environment={
                 "env": self.recipe.data.env,
                 "env_arguments": self.recipe.data.env_arguments,
                 "stack": self.recipe.data.stack,
                 "observation_shape": list(self.seen.observation_shape),
                 "dtype": self.seen.dtype,
                 "num_actions": self.seen.num_actions,
-            },
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
+            }
+        )
 
     def samples(self) -> dict[str, np.ndarray]:
         """Observations of an episode played at random."""

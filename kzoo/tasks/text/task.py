@@ -53,15 +53,7 @@ class Task(base.Task):
 
     def card(self) -> dict[str, Any]:
         """Model, arguments, tokeniser, and what the model's state consists of (without the batch)."""
-        return {
-            "task": "text",
-            "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
-            "tokenizer": self.corpus.tokenizer.config(),
-            "state": self._state,
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
+        return self.common_card(tokenizer=self.corpus.tokenizer.config(), state=self._state)
 
     def samples(self) -> dict[str, np.ndarray]:
         """Pieces of the part that is not trained on, where there is one: ``tokens``, int32 (pieces, tokens)."""
@@ -136,8 +128,7 @@ class Task(base.Task):
         values["arguments"]["vocab_size"] = found
         if self.takes("dtype_policy"):
             values["arguments"].setdefault("dtype_policy", precision.policy(self.recipe.train.precision))
-        if "validation" not in self.corpus.parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
-            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+        self.check_validation(self.corpus.parts)
         self.recipe = from_values(values, name=self.recipe.name)
 
     def _chunks(self) -> batches.Lanes | batches.Windows:
