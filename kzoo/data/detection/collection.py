@@ -245,8 +245,6 @@ def file_pictures(paths: Sequence[Path], channels: int, problems: Problems) -> t
     Returns:
         The pictures, and the places in `paths` that they have.
     """
-    from kzoo.data import decode
-
     with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         found = list(pool.map(_header, paths))
     kept = [i for i, size in enumerate(found) if not isinstance(size, str)]
@@ -256,6 +254,8 @@ def file_pictures(paths: Sequence[Path], channels: int, problems: Problems) -> t
     chosen = [paths[i] for i in kept]
 
     def read(place: int) -> np.ndarray:
+        from kzoo.data import decode
+
         return decode.image(chosen[place].read_bytes(), None, channels, "stretch")
 
     return Pictures([str(p) for p in chosen], np.array([found[i] for i in kept]), read), np.array(kept, np.int64)
