@@ -131,12 +131,10 @@ class _Film:
 
     def _open(self, picture: np.ndarray) -> None:
         from matplotlib import animation
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         height, width = picture.shape[:2]
         figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-        FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
         self.image = axes.imshow(picture)

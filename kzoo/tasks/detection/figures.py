@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.detection.truth import Truth
+from kzoo.run import atomic
 from kzoo.tasks.detection import coco, kitti, voc
 from kzoo.tasks.detection.detections import Detections
 
@@ -76,11 +77,9 @@ def judge(
 
 def draw_curves(figures: dict, path: Path) -> Path:
     """Draw precision over recall at IoU 0.5, a line for each class, and where the threshold lies."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((6, 5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, curve in figures["curves"].items():
         own = figures["per_class"][name]
@@ -89,7 +88,8 @@ def draw_curves(figures: dict, path: Path) -> Path:
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title(f"IoU 0.5; points at score {figures['threshold']:.2f}, F1 {figures['f1']:.3f}")
     axes.legend(frameon=False, loc="lower left")
-    figure.savefig(path)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
     return path
 
 
