@@ -78,7 +78,7 @@ class Network:
         """From inputs by name to outputs by name."""
         for door in (runtimes.NETWORK, "serving_default"):
             if door in self._doors and not (door == "serving_default" and len(self._names) > 1):
-                run, name = self._doors[door], next(iter(self._names))
+                run, name = self._doors[door], self._names[0]
                 if len(self.model.outputs) > 1 or door == runtimes.NETWORK:
                     return run
                 return lambda inputs: {"output": next(iter(run({name: inputs[name]}).values()))}

@@ -18,8 +18,6 @@ from pathlib import Path
 from measurements import save
 from workers import Worker
 
-HERE = Path(__file__).resolve().parent
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

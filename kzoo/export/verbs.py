@@ -1,5 +1,6 @@
 """The verbs: export a run, verify an export."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,7 +46,7 @@ def export(
         install(folder, final)
         if report.ok:
             shutil.rmtree(failed(target), ignore_errors=True)
-    report = ExportReport(**{**vars(report), "folder": final})
+    report = dataclasses.replace(report, folder=final)
     report.raise_unless_ok()
     return report
 

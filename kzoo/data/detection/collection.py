@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -313,7 +313,7 @@ def _clean(truth: Truth, size: Iterable[int], name: str, problems: Problems) -> 
     for place in np.flatnonzero(~good):
         corners = ", ".join(format(v, "g") for v in truth.boxes[place].tolist())
         problems.add("degenerate boxes", name, f"{truth.names[place]} at {corners}")
-    return Truth(**{**vars(truth), "boxes": clipped.astype(np.float32)}).take(np.flatnonzero(good))
+    return replace(truth, boxes=clipped.astype(np.float32)).take(np.flatnonzero(good))
 
 
 def _labelled(truth: Truth, classes: tuple[str, ...], reading: Reading) -> Truth:

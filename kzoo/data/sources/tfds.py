@@ -13,7 +13,7 @@ from kzoo.data.images import MEMORY_SHARE, Collection, Images
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, WorkError, first_line
 
-_PARTS = {"train": "train", "validation": "validation", "test": "test"}
+_PARTS = ("train", "validation", "test")
 
 
 def open_source(name: str, reading: Reading) -> Collection:
@@ -26,14 +26,10 @@ def open_source(name: str, reading: Reading) -> Collection:
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise RequestError(f"tfds:{name} has the features {sorted(features)}; classification needs image and label")
-    present = {part: p for part, p in _PARTS.items() if part in builder.info.splits}
+    present = [part for part in _PARTS if part in builder.info.splits]
     if "train" not in present:
         raise RequestError(f"tfds:{name} has the splits {sorted(builder.info.splits)}, and no train")
-    parts = {
-        part: _part(builder, split, reading)
-        for part, split in present.items()
-        if part == "train" or _is_labelled(builder, split)
-    }
+    parts = {part: _part(builder, part, reading) for part in present if part == "train" or _is_labelled(builder, part)}
     return Collection(parts, tuple(features["label"].names))
 
 

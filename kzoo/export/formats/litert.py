@@ -90,7 +90,7 @@ class LiteRTInt8(LiteRT):
     It holds one door: the network, or where LiteRT cannot hold that, a language model's ``step``.
     """
 
-    artefact, precision, calibrated = "model.int8.tflite", "int8", True
+    artefact, precision = "model.int8.tflite", "int8"
 
     def wanted(self, subject: Subject) -> list[str]:
         """The network, and the step if that is what it became."""
