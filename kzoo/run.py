@@ -239,6 +239,11 @@ def environment() -> dict:
     }
 
 
+def hardware(machine: dict) -> str:
+    """Processor and number of cores of an `environment`, in words."""
+    return f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}"
+
+
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -9,7 +9,7 @@ from typing import Any
 from kzoo import configs, console, process
 from kzoo import recipe as recipes
 from kzoo.errors import WorkError
-from kzoo.run import Run, now, read_json, write_json, write_text
+from kzoo.run import Run, hardware, now, read_json, write_json, write_text
 from kzoo.search.study import Cancelled, Study
 
 _VERSIONS = ("kzoo", "keras", "tensorflow")
@@ -176,7 +176,7 @@ def _summarise(study: Study, runs: list[Run]) -> dict[str, Any]:
         "values": [round(v, 5) for v in values],
         "seeds": [s["seed"] for s in summaries],
         "minutes": round(statistics.fmean(s["training"].get("seconds", 0.0) for s in summaries) / 60, 2),
-        "hardware": f"{known['processor']}, {known['cores']} core{'s' if known['cores'] > 1 else ''}",
+        "hardware": hardware(known),
         "versions": {k: known["versions"][k] for k in _VERSIONS if k in known["versions"]},
         "date": now()[:10],
         "command": f"kzoo search {study.recipe.name or 'RECIPE'} --retrain {len(values)}",
