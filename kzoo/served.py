@@ -176,7 +176,7 @@ def read_card(path: Path) -> Any:
     if path.is_dir():
         return read_json(path / "assets.extra" / "model.json") or read_json(path.parent / "model.json")
     if path.suffix in _RUNTIMES:
-        text = _opened(path)[1].get("model.json", "null")
+        text = _metadata(path).get("model.json", "null")
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -186,7 +186,7 @@ def read_card(path: Path) -> Any:
 
 def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
     if path.suffix in _RUNTIMES:
-        return _opened(path)[0]
+        return _opened(path)
     if path.suffix in _OWN:
         model = quantised(known, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
@@ -208,16 +208,35 @@ def _check_packages(path: Path, packages: tuple[str, ...], extra: str) -> None:
             raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
 
 
-def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
-    """Doors and metadata of a file."""
+def _opened(path: Path) -> dict[str, Callable]:
+    """Doors of a file, by its runtime."""
+    packages = _checked(path)
+    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
+    try:
+        return open_file(path)
+    except Exception as error:  # the runtimes have a dozen kinds
+        raise RequestError(f"{path} cannot be opened by {packages[0]}: {first_line(error)}") from None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What a file says beside its graph; no runtime has to make it ready for that."""
+    _checked(path)
+    try:
+        if path.suffix == ".tflite":
+            return runtimes.litert_metadata(path)
+        import onnx
+
+        return {p.key: p.value for p in onnx.load(str(path), load_external_data=False).metadata_props}
+    except Exception as error:  # of a damaged buffer, several kinds
+        raise RequestError(f"{path} cannot be opened: its metadata are damaged ({first_line(error)})") from None
+
+
+def _checked(path: Path) -> tuple[str, ...]:
+    """The packages of a file's runtime, once they and the file were looked at."""
     packages, extra = _RUNTIMES[path.suffix]
     _check_packages(path, packages, extra)
     vetting.check(path)
-    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
-    try:
-        return open_file(path, metadata=True)
-    except Exception as error:  # the runtimes have a dozen kinds
-        raise RequestError(f"{path} cannot be opened by {packages[0]}: {first_line(error)}") from None
+    return packages
 
 
 def load_saved_model(path: Path):
