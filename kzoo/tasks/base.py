@@ -1,7 +1,6 @@
 """The two contracts that every task fulfils."""
 
 import abc
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +167,7 @@ class Task(abc.ABC):
                 train.
         """
         model = self.initial(fresh)
-        _freeze(model, self.recipe.train.freeze)
+        freezing.freeze(model, self.recipe.train.freeze)
         freezing.check(model, getattr(self.recipe.train, "unfreeze", ()))
         return model
 
@@ -177,19 +176,6 @@ class Task(abc.ABC):
         if not fresh:
             return self.build()
         return build(self.recipe.model, weights=self.recipe.train.weights, **self.recipe.arguments)
-
-
-def _freeze(model, patterns: tuple[str, ...]) -> None:
-    layers = [layer for layer in model.layers if layer.weights]
-    for pattern in patterns:
-        chosen = [layer for layer in layers if re.search(pattern, layer.name)]
-        if not chosen:
-            names = ", ".join(layer.name for layer in layers)
-            raise RequestError(f"train.freeze: no layer of {model.name} matches {pattern!r}; its layers are {names}")
-        for layer in chosen:
-            layer.trainable = False
-    if not model.trainable_variables:
-        raise RequestError("train.freeze leaves nothing to train")
 
 
 @dataclass(frozen=True)
