@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.reading import Reading
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError, first_line
 
 # A decoded collection is kept in memory by itself up to this share of what is free.
@@ -205,7 +206,7 @@ def hold_out(images: Images, share: float, seed: int) -> tuple[Images, Images]:
 
 def channel_statistics(images: Images, limit: int = 10_000) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, in pixel units, over at most `limit` evenly spaced images."""
-    places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int))
+    places = spaced(len(images), limit)
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(places), 512):
         pixels, _ = images.batch(places[start : start + 512])

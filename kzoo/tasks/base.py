@@ -10,6 +10,7 @@ import numpy as np
 
 from kzoo import registry
 from kzoo.build import build
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 from kzoo.recipe import Recipe
 from kzoo.run import Run
@@ -62,8 +63,7 @@ class Task(abc.ABC):
         Ranges of activations are taken from them.
         """
         samples = self.samples()
-        rows = min(map(len, samples.values()))
-        places = np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(int))
+        places = spaced(min(map(len, samples.values())), count)
         return {name: values[places] for name, values in samples.items()}
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ import numpy as np
 from kzoo.data.images import Collection, FileImages, Images, channel_statistics, hold_out
 from kzoo.data.pipeline import Batches, Normalization, explained
 from kzoo.data.sources import located, open_collection
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -222,5 +223,5 @@ class Task(base.Task):
 
 def _spaced(images: Images, count: int) -> dict[str, np.ndarray]:
     """So many images with their labels, evenly spaced."""
-    pixels, labels = images.batch(np.unique(np.linspace(0, len(images) - 1, count).astype(int)))
+    pixels, labels = images.batch(spaced(len(images), count))
     return {"images": pixels, "labels": labels}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.detection.truth import Truth
+from kzoo.data.spacing import spaced
 from kzoo.run import atomic
 from kzoo.tasks.detection import coco, kitti, voc
 from kzoo.tasks.detection.detections import Detections
@@ -105,7 +106,7 @@ def _kitti(truths, found, classes) -> dict:
 
 def _thinned(matched: coco.Matched) -> dict[str, list[float]]:
     precision, recall, scores = matched.curve(0)
-    places = np.unique(np.linspace(0, len(scores) - 1, _POINTS).astype(int)) if len(scores) else np.zeros(0, int)
+    places = spaced(len(scores), _POINTS)
     columns = (("recall", recall), ("precision", precision), ("score", scores))
     return {name: [round(float(v), 5) for v in values[places]] for name, values in columns}
 

@@ -12,6 +12,7 @@ from kzoo.data.detection.collection import Collection, Part, hold_out
 from kzoo.data.detection.pipeline import Batches
 from kzoo.data.detection.sources import located, open_collection
 from kzoo.data.pipeline import Normalization, explained
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -84,7 +85,7 @@ class Task(base.Task):
         """So many encoded pictures, evenly spaced."""
         import tensorflow as tf
 
-        places = np.unique(np.linspace(0, len(part) - 1, count).astype(int))
+        places = spaced(len(part), count)
         pictures = [p for p in (part.picture(int(n)) for n in places) if p is not None]
         if not pictures:
             raise RequestError(f"none of the pictures of {self.recipe.data.source} can be read")
@@ -305,7 +306,7 @@ class Task(base.Task):
         if kind == "unit":
             return (0.0,) * channels, (255.0,) * channels
         part = self.collection.parts["train"]
-        places = np.unique(np.linspace(0, len(part) - 1, _STATISTICS).astype(int))
+        places = spaced(len(part), _STATISTICS)
         pixels = [p for p in (part.picture(int(n)) for n in places) if p is not None]
         if not pixels:
             raise RequestError(f"none of the pictures of {self.recipe.data.source} can be read")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo.data.spacing import spaced
 from kzoo.data.text import batches, sources
 from kzoo.data.text.corpus import Corpus, open_corpus
 from kzoo.errors import RequestError
@@ -153,5 +154,5 @@ class Task(base.Task):
 def _spaced(tokens: np.ndarray, count: int) -> dict[str, np.ndarray]:
     """So many pieces of a text, evenly spaced."""
     length = min(SAMPLE_LENGTH, len(tokens))
-    starts = np.unique(np.linspace(0, len(tokens) - length, count).astype(int))
+    starts = spaced(len(tokens) - length + 1, count)
     return {"tokens": np.stack([tokens[s : s + length] for s in starts]).astype(np.int32)}
