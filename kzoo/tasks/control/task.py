@@ -1,5 +1,6 @@
 """Q-networks in Gymnasium's environments: from a recipe to a trained and judged policy."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -90,23 +91,23 @@ class Task(base.Task):
         )
         rng, found, began = np.random.default_rng(0), [], time.perf_counter()
         wanted = max(LEAST, min(SAMPLES, MOST_BYTES // (4 * max(1, int(np.prod(self.seen.observation_shape))))))
-        while len(found) < wanted and (len(found) < LEAST or time.perf_counter() - began < MOST_SECONDS):
-            found.append(lanes.observations[0].copy())
-            _, terminated, truncated = lanes.step(0, int(rng.integers(self.seen.num_actions)))
-            if terminated or truncated:
-                lanes.reset(0)
-        lanes.close()
+        with contextlib.closing(lanes):
+            while len(found) < wanted and (len(found) < LEAST or time.perf_counter() - began < MOST_SECONDS):
+                found.append(lanes.observations[0].copy())
+                _, terminated, truncated = lanes.step(0, int(rng.integers(self.seen.num_actions)))
+                if terminated or truncated:
+                    lanes.reset(0)
         return {"observations": np.stack(found)}
 
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Act and learn; leave the best evaluation's weights in the model."""
-        training = Training(self.recipe, run, model, self.build(), self.monitor)
-        training.restore()
-        if training.steps:
-            console.say(f"going on after step {training.steps:,} of {self.recipe.train.steps:,}")
         epochs = self.recipe.train.epochs
-        training.go(min(until or epochs, epochs))
-        return training.finish() if training.epoch >= epochs else None
+        with contextlib.closing(Training(self.recipe, run, model, self.build(), self.monitor)) as training:
+            training.restore()
+            if training.steps:
+                console.say(f"going on after step {training.steps:,} of {self.recipe.train.steps:,}")
+            training.go(min(until or epochs, epochs))
+            return training.finish() if training.epoch >= epochs else None
 
     @property
     def splits(self) -> set[str]:
