@@ -46,7 +46,7 @@ def zoo(paths: list[Path], threads: int, with_onnx: bool) -> dict:
         networks["onnx runtime"] = onnx(model, threads)
 
     def by(network, count):
-        images = np.stack([answers._shown(answers._read(p)) for p in paths[:count]])
+        images = np.stack([answers.shown(answers.read(p)) for p in paths[:count]])
         outputs = {k: tf.convert_to_tensor(v) for k, v in network(images).items()}
         finish(outputs, model.default_boxes, **detect)["count"].numpy()
 

@@ -9,20 +9,18 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.data import decode
-from kzoo.errors import RequestError, first_line, nearest
+from kzoo.errors import RequestError, nearest
 from kzoo.tasks import base
 from kzoo.tasks.classification import gradcam
+from kzoo.tasks.pictures import PictureAnswers
 
 BATCH = 64
 
 
-class Answers(base.Answers):
+class Answers(PictureAnswers):
     """A trained classifier's answers."""
 
-    def __init__(self, card: dict[str, Any]):
-        super().__init__(card)
-        self.labels, self.how = card["labels"], card["preprocessing"]
-        self.size, self.channels = tuple(self.how["image_size"]), self.how["channels"]
+    noun = "image"
 
     def answer(self, model, inputs: list, *, top: int = 3) -> list[dict[str, Any]]:
         """Classify images.
@@ -38,7 +36,7 @@ class Answers(base.Answers):
         answers = []
         for start in range(0, len(inputs), BATCH):
             chunk = inputs[start : start + BATCH]
-            probabilities = self._probabilities(model(self._normalize(np.stack([self._read(i) for i in chunk]))))
+            probabilities = self._probabilities(model(self.normalize(np.stack([self._shown(i) for i in chunk]))))
             for given, row in zip(chunk, keras.ops.convert_to_numpy(probabilities), strict=True):
                 order = np.argsort(-row)[:top]
                 best = [{"label": self.labels[i], "probability": float(row[i])} for i in order]
@@ -75,8 +73,8 @@ class Answers(base.Answers):
         maps, answers, taken = gradcam.feature_layer(model, layer), [], set()
         for start in range(0, len(inputs), BATCH):
             chunk = inputs[start : start + BATCH]
-            pixels = np.stack([self._read(given) for given in chunk])
-            heats, logits = gradcam.heat_maps(model, maps, self._normalize(pixels), wanted)
+            pixels = np.stack([self._shown(given) for given in chunk])
+            heats, logits = gradcam.heat_maps(model, maps, self.normalize(pixels), wanted)
             probabilities = keras.ops.convert_to_numpy(self._probabilities(logits))
             for given, image, heat, row in zip(chunk, pixels, heats, probabilities, strict=True):
                 chosen = int(row.argmax()) if wanted is None else wanted
@@ -93,7 +91,7 @@ class Answers(base.Answers):
 
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
         """Samples as the plain network takes them: normalised float32."""
-        return self._normalize(samples["images"]).numpy()
+        return self.normalize(samples["images"]).numpy()
 
     def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
         """``serving_default`` (the plain network), ``serve_images`` (uint8) and ``serve_bytes`` (JPEG or PNG)."""
@@ -104,7 +102,7 @@ class Answers(base.Answers):
             return {"logits": model(image, training=False)}
 
         def finished(pixels):
-            probabilities = self._probabilities(model(self._normalize(pixels), training=False))
+            probabilities = self._probabilities(model(self.normalize(pixels), training=False))
             return {
                 "label": tf.gather(labels, tf.argmax(probabilities, -1)),
                 "probability": tf.reduce_max(probabilities, -1),
@@ -112,8 +110,7 @@ class Answers(base.Answers):
             }
 
         def from_images(images):
-            pixels = decode.resize(images, self.size, self.how["fit"])
-            return finished(tf.ensure_shape(pixels, [None, *shape]))
+            return finished(tf.ensure_shape(self.resize(images), [None, *shape]))
 
         def from_bytes(encoded):
             spec = tf.TensorSpec(shape, tf.uint8)
@@ -138,7 +135,7 @@ class Answers(base.Answers):
         """``serve_pixels``: uint8 images of the network's size to their class's place among the labels."""
 
         def from_pixels(pixels):
-            probabilities = self._probabilities(model(self._normalize(pixels), training=False))
+            probabilities = self._probabilities(model(self.normalize(pixels), training=False))
             return {
                 "class": tf.argmax(probabilities, -1, output_type=tf.int32),
                 "probability": tf.reduce_max(probabilities, -1),
@@ -149,29 +146,11 @@ class Answers(base.Answers):
         return {"serve_pixels": base.Signature(from_pixels, (spec,), {"pixels": samples["images"]})}
 
     def _decode(self, encoded):
-        pixels = decode.resize(decode.decode(encoded, self.channels), self.size, self.how["fit"])
-        return tf.ensure_shape(pixels, (*self.size, self.channels))
+        return tf.ensure_shape(self.resize(decode.decode(encoded, self.channels)), (*self.size, self.channels))
 
-    def _read(self, given) -> np.ndarray:
+    def _shown(self, given) -> np.ndarray:
         """One input as uint8 of the network's size."""
-        if isinstance(given, np.ndarray):
-            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != self.channels:
-                raise RequestError(
-                    f"an image array must be uint8 (height, width, {self.channels}), not {given.dtype} {given.shape}"
-                )
-            return decode.resize(given, self.size, self.how["fit"]).numpy()
-        name = "an encoded image" if isinstance(given, bytes) else str(given)
-        try:
-            encoded = given if isinstance(given, bytes) else Path(given).read_bytes()
-            return decode.image(encoded, self.size, self.channels, self.how["fit"])
-        except OSError as error:
-            raise RequestError(f"{name} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise RequestError(f"{name} is no readable image: {first_line(error)}") from None
-
-    def _normalize(self, pixels):
-        mean, std = (tf.constant(self.how[k], tf.float32) for k in ("mean", "std"))
-        return (tf.cast(pixels, tf.float32) - mean) * (1 / std)
+        return self.resize(self.read(given)).numpy()
 
     @staticmethod
     def _probabilities(logits):

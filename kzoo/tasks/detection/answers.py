@@ -11,23 +11,23 @@ import tensorflow as tf
 
 from kzoo.data import decode
 from kzoo.data.detection import augment, videos
-from kzoo.errors import RequestError, first_line
+from kzoo.errors import RequestError
 from kzoo.tasks import base
 from kzoo.tasks.detection import writing
 from kzoo.tasks.detection.detections import Detections, finish, finish_plainly, in_pixels, of_batch
 from kzoo.tasks.detection.folding import folded
+from kzoo.tasks.pictures import PictureAnswers
 
 BATCH = 8
 SCORE = 0.5  # least probability of what is shown, unless asked for otherwise
 
 
-class Answers(base.Answers):
+class Answers(PictureAnswers):
     """A trained detector's answers."""
 
     def __init__(self, card: dict[str, Any]):
         super().__init__(card)
-        self.labels, self.how, self.detect = card["labels"], card["preprocessing"], card["detect"]
-        self.size, self.channels = tuple(self.how["image_size"]), self.how["channels"]
+        self.detect = card["detect"]
         self._traced = None
 
     def answer(
@@ -69,7 +69,7 @@ class Answers(base.Answers):
         answers, pictures = [], self._pictures(inputs)
         with writing.Writer(Path(out), formats, self.labels) if out is not None else contextlib.nullcontext() as writer:
             while chunk := list(itertools.islice(pictures, BATCH)):
-                found = network(np.stack([self._shown(pixels) for _, pixels in chunk]))
+                found = network(np.stack([self.shown(pixels) for _, pixels in chunk]))
                 sizes = np.array([pixels.shape[:2] for _, pixels in chunk])
                 for (named, pixels), detections in zip(chunk, self._placed(found, sizes), strict=True):
                     answers.append(self._describe(named, pixels, detections))
@@ -108,7 +108,7 @@ class Answers(base.Answers):
 
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:
         """Samples as the plain network takes them: resized, normalised float32."""
-        return np.stack([self._shown(self._read(e)) for e in _encoded(samples)])
+        return np.stack([self.shown(self.read(e)) for e in _encoded(samples)])
 
     def signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
         """``serving_default`` (the plain network), ``serve_images`` (uint8, one size) and ``serve_bytes`` (JPEG, PNG).
@@ -133,7 +133,7 @@ class Answers(base.Answers):
             return {**{k: found[k] for k in ("scores", "classes", "count")}, "boxes": boxes, "labels": names}
 
         def from_images(images):
-            shown = self._normalize(decode.resize(images, self.size, self.how["fit"]))
+            shown = self.normalize(self.resize(images))
             size = tf.cast(tf.shape(images)[1:3], tf.float32)
             shown = tf.ensure_shape(shown, [None, *self.size, self.channels])
             return detect(shown, tf.tile(size[None], [tf.shape(images)[0], 1]))
@@ -141,11 +141,11 @@ class Answers(base.Answers):
         def from_bytes(encoded):
             spec = (tf.TensorSpec((*self.size, self.channels), tf.uint8), tf.TensorSpec([2], tf.float32))
             shown, sizes = tf.map_fn(self._decode, encoded, fn_output_signature=spec)
-            return detect(self._normalize(shown), sizes)
+            return detect(self.normalize(shown), sizes)
 
         encoded = _encoded(samples)
-        first = self._read(encoded[0])
-        alike = np.stack([p for p in map(self._read, encoded) if p.shape == first.shape])
+        first = self.read(encoded[0])
+        alike = np.stack([p for p in map(self.read, encoded) if p.shape == first.shape])
         any_size = tf.TensorSpec([None, None, None, self.channels], tf.uint8, name="images")
         image = tf.TensorSpec([None, *self.size, self.channels], tf.float32, name="image")
         strings = np.empty(len(encoded), object)
@@ -162,11 +162,11 @@ class Answers(base.Answers):
         """``serve_pixels``: uint8 pictures of the network's size to ``boxes`` in their pixels and the rest of them."""
 
         def from_pixels(pixels):
-            found = finish_plainly(model(self._normalize(pixels), training=False), model.default_boxes, **self.detect)
+            found = finish_plainly(model(self.normalize(pixels), training=False), model.default_boxes, **self.detect)
             return {**found, "boxes": found["boxes"] * tf.constant(self.size[::-1] * 2, tf.float32)}
 
         spec = tf.TensorSpec([None, *self.size, self.channels], tf.uint8, name="pixels")
-        pictures = [decode.resize(self._read(e), self.size, self.how["fit"]).numpy() for e in _encoded(samples)]
+        pictures = [self.resize(self.read(e)).numpy() for e in _encoded(samples)]
         return {"serve_pixels": base.Signature(from_pixels, (spec,), {"pixels": np.stack(pictures)})}
 
     def _check_options(self, score, overlap, limit) -> None:
@@ -182,7 +182,7 @@ class Answers(base.Answers):
         for given in inputs:
             name = str(given) if isinstance(given, str | Path) else None
             if not videos.is_video(given):
-                yield {"input": name}, self._read(given)
+                yield {"input": name}, self.read(given)
                 continue
             for number, frame in enumerate(videos.frames(given)):
                 pixels = frame if self.channels == 3 else decode.grey(frame).numpy()
@@ -214,33 +214,11 @@ class Answers(base.Answers):
     def _decode(self, encoded):
         pixels = decode.decode(encoded, self.channels)
         size = tf.cast(tf.shape(pixels)[:2], tf.float32)
-        shown = decode.resize(pixels, self.size, self.how["fit"])
-        return tf.ensure_shape(shown, (*self.size, self.channels)), size
+        return tf.ensure_shape(self.resize(pixels), (*self.size, self.channels)), size
 
-    def _shown(self, picture: np.ndarray) -> np.ndarray:
+    def shown(self, picture: np.ndarray) -> np.ndarray:
         """A picture as the network takes it."""
-        return self._normalize(decode.resize(picture, self.size, self.how["fit"])).numpy()
-
-    def _normalize(self, pixels):
-        mean, std = (tf.constant(self.how[k], tf.float32) for k in ("mean", "std"))
-        return (tf.cast(pixels, tf.float32) - mean) * (1 / std)
-
-    def _read(self, given) -> np.ndarray:
-        """One input as uint8 of its own size."""
-        if isinstance(given, np.ndarray):
-            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != self.channels:
-                raise RequestError(
-                    f"a picture array must be uint8 (height, width, {self.channels}), not {given.dtype} {given.shape}"
-                )
-            return given
-        name = "an encoded picture" if isinstance(given, bytes) else str(given)
-        try:
-            encoded = given if isinstance(given, bytes) else Path(given).read_bytes()
-            return decode.image(encoded, None, self.channels, "stretch")
-        except OSError as error:
-            raise RequestError(f"{name} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise RequestError(f"{name} is no readable picture: {first_line(error)}") from None
+        return self.normalize(self.resize(picture)).numpy()
 
 
 def _encoded(samples: dict[str, np.ndarray]) -> list[bytes]:
