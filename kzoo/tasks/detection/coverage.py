@@ -1,5 +1,6 @@
 """How many objects of a data set default boxes can match, and shapes that would fit them better."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,8 +8,14 @@ import numpy as np
 from kzoo import boxes as rectangles
 from kzoo.data.spacing import spaced
 
-# Upper edges of the sizes, as the square root of the area in pixels of the network's input.
-SIZES = {"tiny": 16.0, "small": 32.0, "medium": 96.0, "large": float("inf")}
+# From and up to which size: the square root of the area in pixels of the network's input.
+SIZES = {
+    "all": (0.0, math.inf),
+    "tiny": (0.0, 16.0),
+    "small": (16.0, 32.0),
+    "medium": (32.0, 96.0),
+    "large": (96.0, math.inf),
+}
 # Overlap that is usual for matching.
 _USUAL = 0.5
 _MOST = 20000  # objects that are looked at
@@ -45,10 +52,8 @@ def report(
     rows = []
     for label, name in [*enumerate(classes), (None, "all")]:
         mine = np.ones(len(labels), bool) if label is None else labels == label
-        low = 0.0
-        for called, high in (("all", float("inf")), *SIZES.items()):
-            chosen = mine & (root >= (0.0 if called == "all" else low)) & (root < high)
-            low = low if called == "all" else high
+        for called, (low, high) in SIZES.items():
+            chosen = mine & (root >= low) & (root < high)
             if not chosen.any():
                 continue
             width, height = np.median(sides[chosen], 0)
