@@ -22,7 +22,7 @@ _LARGEST_LOSS = math.log(sys.float_info.max)  # beyond it the perplexity is no n
 
 
 @dataclass(frozen=True)
-class Reading:
+class Layout:
     """A text laid out for a batch of rows that are read chunk by chunk.
 
     Attributes:
@@ -56,7 +56,7 @@ class Reading:
             yield inputs, targets, self.counted[:, part] & ~np.isin(targets, never), self.resets[:, number]
 
 
-def carried(count: int, *, rows: int = ROWS, warm_up: int = 4 * CHUNK, chunk: int = CHUNK) -> Reading:
+def carried(count: int, *, rows: int = ROWS, warm_up: int = 4 * CHUNK, chunk: int = CHUNK) -> Layout:
     """The whole text with its state carried on.
 
     So that rows can be read at once, the text is cut into as many stretches, and each row first reads, without being
@@ -81,43 +81,43 @@ def carried(count: int, *, rows: int = ROWS, warm_up: int = 4 * CHUNK, chunk: in
     resets[:, 0] = True
     # The first row has nothing before it, and what it reads meanwhile is forgotten.
     resets[0, warm_up // chunk] = True
-    return Reading(places, counted, chunk, resets)
+    return Layout(places, counted, chunk, resets)
 
 
-def windows(count: int, length: int, *, rows: int = ROWS) -> Reading:
+def windows(count: int, length: int, *, rows: int = ROWS) -> Layout:
     """The whole text in consecutive windows from an empty state."""
     number = -(-(count - 1) // length)
     rows = min(rows, number)
     turns = -(-number // rows)
     starts = np.arange(turns * rows).reshape(turns, rows).T * length
     places = (starts[:, :, None] + np.arange(length)).reshape(rows, turns * length)
-    return Reading(places, places < count - 1, length, np.ones((rows, turns), bool))
+    return Layout(places, places < count - 1, length, np.ones((rows, turns), bool))
 
 
-def surprise(network, tokens: np.ndarray, reading: Reading, never: tuple[int, ...] = ()) -> np.ndarray:
+def surprise(network, tokens: np.ndarray, layout: Layout, never: tuple[int, ...] = ()) -> np.ndarray:
     """What each token costs.
 
     Args:
         network: See `kzoo.tasks.text.network`.
         tokens: The text, (count,).
-        reading: How it is read.
-        never: See `Reading.chunks`.
+        layout: How it is read.
+        never: See `Layout.chunks`.
 
     Returns:
         float32 (count,), minus the natural logarithm of the probability that the network gave to each token; NaN for
         the first one, which nothing predicts, and for those that are not counted.
     """
     found = np.full(len(tokens), np.nan, np.float32)
-    state = networks.empty_state(network, len(reading.places))
+    state = networks.empty_state(network, len(layout.places))
 
     @tf.function(autograph=False)
     def judge(inputs, targets, resets, state):
         logits, new = networks.read(network, inputs, networks.forget(state, resets))
         return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits), new
 
-    for number, (inputs, targets, counted, resets) in enumerate(reading.chunks(tokens, never)):
+    for number, (inputs, targets, counted, resets) in enumerate(layout.chunks(tokens, never)):
         losses, state = judge(*(tf.constant(v) for v in (inputs, targets, resets)), state)
-        places = reading.places[:, number * reading.chunk : (number + 1) * reading.chunk] + 1
+        places = layout.places[:, number * layout.chunk : (number + 1) * layout.chunk] + 1
         found[places[counted]] = losses.numpy()[counted]
     return found
 
@@ -128,7 +128,7 @@ def judge(model, tokens: np.ndarray, never: tuple[int, ...], window: int) -> dic
     Args:
         model: See `kzoo.tasks.text.network`.
         tokens: The text.
-        never: See `Reading.chunks`.
+        never: See `Layout.chunks`.
         window: Length of the windows.
 
     Returns:

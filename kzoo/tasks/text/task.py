@@ -72,13 +72,13 @@ class Task(base.Task):
         """
         settings, chunks = self.recipe.train, self._chunks()
         held = self.corpus.parts.get("validation")
-        reading = None
+        layout = None
         if held is not None:
             windows = networks.grows(model)
-            reading = scoring.windows(len(held), self.recipe.data.window) if windows else scoring.carried(len(held))
-        trainer = Trainer(model, chunks.batch_size, None if reading is None else len(reading.places))
+            layout = scoring.windows(len(held), self.recipe.data.window) if windows else scoring.carried(len(held))
+        trainer = Trainer(model, chunks.batch_size, None if layout is None else len(layout.places))
         watching = []
-        if reading is not None and settings.sample.length:
+        if layout is not None and settings.sample.length:
             watching.append(Samples(model, Answers(self.card()), settings.sample, settings.seed, run))
         return fitting.fit(
             trainer,
@@ -88,7 +88,7 @@ class Task(base.Task):
             metrics=[],
             monitor=self.monitor,
             training=lambda first, count: batches.dataset(chunks, first, count),
-            validation=None if reading is None else self._validation(held, reading),
+            validation=None if layout is None else self._validation(held, layout),
             steps_per_pass=chunks.steps_per_pass,
             items_per_step=chunks.batch_size * chunks.length,
             unit=f"{self.corpus.tokenizer.unit}s",
@@ -139,16 +139,16 @@ class Task(base.Task):
             return batches.Windows(self.corpus.parts["train"], **how)
         return batches.Lanes(self.corpus.parts["train"], reset=data.reset, **how)
 
-    def _validation(self, tokens: np.ndarray, reading: scoring.Reading):
+    def _validation(self, tokens: np.ndarray, layout: scoring.Layout):
         import tensorflow as tf
 
-        rows, never = len(reading.places), self.corpus.tokenizer.never
-        shapes = [((rows, reading.chunk), k) for k in (tf.int32, tf.int32, tf.bool)] + [((rows,), tf.bool)]
+        rows, never = len(layout.places), self.corpus.tokenizer.never
+        shapes = [((rows, layout.chunk), k) for k in (tf.int32, tf.int32, tf.bool)] + [((rows,), tf.bool)]
         dataset = tf.data.Dataset.from_generator(
-            lambda: reading.chunks(tokens, never),
+            lambda: layout.chunks(tokens, never),
             output_signature=tuple(tf.TensorSpec(shape, kind) for shape, kind in shapes),
         )
-        return dataset.apply(tf.data.experimental.assert_cardinality(len(reading))).prefetch(2)
+        return dataset.apply(tf.data.experimental.assert_cardinality(len(layout))).prefetch(2)
 
 
 def _spaced(tokens: np.ndarray, count: int) -> dict[str, np.ndarray]:
