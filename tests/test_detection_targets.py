@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from kzoo import boxes
+from kzoo.data.detection.pipeline import PADDING
+from kzoo.data.detection.truth import ANY
 from kzoo.tasks.detection import losses
-from kzoo.tasks.detection.targets import ANY, PADDING, Encoder
+from kzoo.tasks.detection.targets import Encoder
 
 # Four default boxes of half the image's sides, one in each quarter, and one of the whole.
 DEFAULTS = np.array(

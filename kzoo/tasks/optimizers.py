@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+from typing import Any
 
 import keras
 
@@ -36,28 +37,7 @@ def build(
     kind = _kind(wanted.name)
     if fused and kind is keras.optimizers.Adam and keras.backend.backend() == "tensorflow":
         kind = update_rules.FusedAdam
-    apart = {"name", "learning_rate", "decay_excludes", "multipliers", "arguments"}
-    given = wanted.model_dump(exclude=apart, exclude_none=True)
-    if kind is update_rules.Muon and "weight_decay" in given:
-        # Of the weights that Muon leaves to AdamW, which Keras gives a decay of their own.
-        given["adam_weight_decay"] = given["weight_decay"]
-    given |= wanted.arguments
-    clip = settings.gradient_clip
-    given |= {
-        k: v
-        for k, v in (
-            ("clipnorm", clip.norm),
-            ("clipvalue", clip.value),
-            ("global_clipnorm", clip.global_norm),
-        )
-        if v
-    }
-    if settings.ema:
-        given |= {"use_ema": True, "ema_momentum": settings.ema}
-    known = set(inspect.signature(kind).parameters) | set(inspect.signature(keras.optimizers.Optimizer).parameters)
-    for key in given:
-        if key not in known - {"kwargs", "name", "learning_rate"}:
-            raise RequestError(f"train.optimizer: {wanted.name} of Keras has no argument {key!r}{nearest(key, known)}")
+    given = _arguments(kind, settings)
     if wanted.multipliers or factors:
         kind = update_rules.with_multipliers(kind, wanted.multipliers, factors or {})
     if settings.lookahead:
@@ -101,6 +81,30 @@ def _kind(name: str) -> type:
     if name.lower() not in kinds:
         raise RequestError(f"train.optimizer.name: Keras has no optimizer {name!r}{nearest(name.lower(), kinds)}")
     return kinds[name.lower()]
+
+
+def _arguments(kind: type, settings: sections.Train) -> dict[str, Any]:
+    """Arguments of an optimiser class but for the learning rate.
+
+    Raises:
+        RequestError: It does not have one of them.
+    """
+    wanted, clip = settings.optimizer, settings.gradient_clip
+    apart = {"name", "learning_rate", "decay_excludes", "multipliers", "arguments"}
+    given = wanted.model_dump(exclude=apart, exclude_none=True)
+    if kind is update_rules.Muon and "weight_decay" in given:
+        # Of the weights that Muon leaves to AdamW, which Keras gives a decay of their own.
+        given["adam_weight_decay"] = given["weight_decay"]
+    given |= wanted.arguments
+    clips = {"clipnorm": clip.norm, "clipvalue": clip.value, "global_clipnorm": clip.global_norm}
+    given |= {name: value for name, value in clips.items() if value}
+    if settings.ema:
+        given |= {"use_ema": True, "ema_momentum": settings.ema}
+    known = set(inspect.signature(kind).parameters) | set(inspect.signature(keras.optimizers.Optimizer).parameters)
+    for key in given:
+        if key not in known - {"kwargs", "name", "learning_rate"}:
+            raise RequestError(f"train.optimizer: {wanted.name} of Keras has no argument {key!r}{nearest(key, known)}")
+    return given
 
 
 def _schedule(settings: sections.Train, steps_per_epoch: float):

@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import boxes as rectangles
-from kzoo.data.detection.pipeline import PADDING
 from kzoo.data.detection.truth import ANY
 
 # Class targets: the background, and what counts for nothing; an object's is its label plus one.
@@ -36,7 +35,7 @@ class Encoder:
 
         Args:
             boxes: float32 (batch, objects, 4), corners in shares of the image.
-            labels: int32 (batch, objects), a class, `ANY` for ignored, `PADDING` for none.
+            labels: int32 (batch, objects), a class, `ANY` for ignored, and for none what `pipeline.PADDING` is.
 
         Returns:
             ``boxes``, float32 (batch, count, 5): offsets, and 1 where they count; ``classes``, int32 (batch, count).
@@ -77,6 +76,3 @@ class Encoder:
         shift = (middle - ours[:, :2]) / ours[:, 2:]
         growth = tf.math.log(tf.maximum(size, 1e-6) / ours[:, 2:])
         return tf.concat([shift, growth], -1) / tf.constant(rectangles.VARIANCES)
-
-
-__all__ = ["ANY", "BACKGROUND", "IGNORED", "PADDING", "Encoder"]

@@ -17,7 +17,7 @@ from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
 from kzoo.tasks import base, fitting, optimizers, precision
-from kzoo.tasks.detection import coverage, drawing, figures, transfer
+from kzoo.tasks.detection import coco, coverage, drawing, figures, transfer
 from kzoo.tasks.detection.detections import Detections, finish, of_batch
 from kzoo.tasks.detection.losses import losses
 from kzoo.tasks.detection.targets import Encoder
@@ -163,8 +163,8 @@ class Task(base.Task):
     def best_threshold(self, model) -> float:
         """The score at which F1 is highest on the validation part."""
         truths, found = self.detect(model, self.collection.parts["validation"])
-        matched = [figures.coco.match(truths, found, label) for label in range(len(self.collection.classes))]
-        return figures.coco.best_threshold(matched)
+        matched = [coco.match(truths, found, label) for label in range(len(self.collection.classes))]
+        return coco.best_threshold(matched)
 
     def draw(self, found: dict[str, Any], folder: Path) -> list[Path]:
         """Curves of precision over recall as a PNG."""
