@@ -120,7 +120,7 @@ def check_subject(given: str | Path | Run, arguments: dict) -> tuple[str, dict, 
     if isinstance(given, Run) or (str(given) not in registry.list_models() and Path(given).is_dir()):
         if arguments:
             raise RequestError("a run's arguments are those it was trained with; give a model's name to bench others")
-        run = given if isinstance(given, Run) else Run(given)
+        run = Run(given)
         return run.card["model"], run.card["arguments"], run.weights
     return str(given), registry.check_arguments(str(given), arguments), None
 

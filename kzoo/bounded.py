@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 
 # 8-bit weights make networks of four times their bytes; the rest is for what a format folds into others.
 _FACTOR, _SPARE = 8, 1 << 20
@@ -44,8 +44,7 @@ def no_larger_than(size: int, name: str) -> Iterator[None]:
         try:
             yield
         except errors as error:
-            reason = str(error).partition("\n")[0]
-            raise RequestError(f"{name} asks for a network that cannot be made ({reason})") from None
+            raise RequestError(f"{name} asks for a network that cannot be made ({first_line(error)})") from None
 
 
 def _counting(most: int, name: str):

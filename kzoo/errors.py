@@ -22,6 +22,11 @@ class WorkError(KzooError, RuntimeError):
     exit_code = 1
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, for libraries add pages; its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return the end of a sentence that names what the user may have meant.
 

@@ -30,7 +30,7 @@ def evaluate(run: Run | str | Path, *, split: str = "test", **options) -> dict[s
     Raises:
         RequestError: The run has no checkpoint, or the data have no such part.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     weights = run.weights
     recipe = run.recipe
     recipe.check()
@@ -131,7 +131,7 @@ def explain(run: Run | str | Path, inputs, *, out: str | Path | None = None, **o
         RequestError: An input is missing or unreadable, the run has no weights, or its task has no explanation or no
             such option.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     inputs = expand(inputs)
     model, answers = open_run(run)
     _check_options(answers.explain, options, f"{run.card['task']} has no option {{name!r}} of explain")
@@ -155,7 +155,7 @@ def open_run(run: Run):
 def open_subject(run: Run | str | Path):
     """The network of a run or of an artefact, and what answers with it."""
     if isinstance(run, Run) or not served.is_artefact(run):
-        return open_run(run if isinstance(run, Run) else Run(run))
+        return open_run(Run(run))
     import_keras()
     from kzoo import tasks
 
@@ -166,7 +166,7 @@ def open_subject(run: Run | str | Path):
 def _card(run: Run | str | Path) -> dict[str, Any]:
     """What inference needs beside the network of a run or of an artefact."""
     if isinstance(run, Run) or not served.is_artefact(run):
-        return (run if isinstance(run, Run) else Run(run)).card
+        return Run(run).card
     return served.card(run)
 
 

@@ -50,7 +50,7 @@ def stream(run: Run | str | Path, prompt: str = "", *, seed: int | None = None, 
 
 def _open(run: Run | str | Path, seed: int | None):
     """The run's model, what writes with it, and the seed."""
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     if run.card["task"] != "text":
         raise RequestError(f"{run.path} is a run of {run.card['model']}, which writes no text")
     if seed is None:

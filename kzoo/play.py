@@ -30,6 +30,6 @@ def play(
     Raises:
         RequestError: The run is none of the task control, it has no weights, or the environment cannot be rendered so.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     model, answers = open_run(run)
     return answers.play(model, episodes=episodes, video=video and Path(video), render=render, seed=seed)

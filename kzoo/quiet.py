@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 
 
 def import_keras():
@@ -19,44 +20,34 @@ def import_keras():
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _standard_error_captured() as captured:
-        backend = os.environ["KERAS_BACKEND"]
-        if backend == "tensorflow":
+    with stderr_aside():
+        if os.environ["KERAS_BACKEND"] == "tensorflow":
             import tensorflow as tf
 
             # absl's own pre-initialisation lines come with the first logged event, not with the import.
             tf.config.list_physical_devices()
             tf.get_logger().setLevel("ERROR")
         keras = importlib.import_module("keras")
-        captured.clear()
     return keras
 
 
 @contextlib.contextmanager
-def _standard_error_captured():
-    """Send file descriptor 2 to a temporary file; print what it holds unless the caller cleared it."""
+def stderr_aside() -> Iterator[None]:
+    """Turn file descriptor 2 away, where C++ writes past Python; what was written is told if the block raises."""
     import tempfile
 
     with tempfile.TemporaryFile() as sink:
         sys.stderr.flush()
         saved = os.dup(2)
         os.dup2(sink.fileno(), 2)
-        keep = _Captured()
+        failed = True
         try:
-            yield keep
+            yield
+            failed = False
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
-            if not keep.cleared:
+            if failed:
                 sink.seek(0)
                 sys.stderr.write(sink.read().decode(errors="replace"))
-
-
-class _Captured:
-    """Whether the captured lines are to be dropped."""
-
-    cleared = False
-
-    def clear(self):
-        self.cleared = True

@@ -43,12 +43,19 @@ class Recipe(Settings):
     tuned: dict[str, Any] = pydantic.Field({})
     # Whether what the trained model answers comes from files, or is given as it is.
     reads_files: ClassVar[bool] = True
+    # What an epoch yields and `train.monitor` may name.
+    figures: ClassVar[tuple[str, ...]] = ()
     _name: str = pydantic.PrivateAttr("")
 
     @property
     def name(self) -> str:
         """The recipe's own name, ``model/dataset`` or a file's stem; empty for one that was made in Python."""
         return self._name
+
+    @property
+    def short_name(self) -> str:
+        """The recipe's own part of its name, which folders are called by: ``dataset``, or ``custom``."""
+        return self._name.rpartition("/")[2] or "custom"
 
     @property
     def task(self) -> str:
@@ -68,6 +75,9 @@ class Recipe(Settings):
                 f"arguments.dtype_policy is {policy!r}, and a training takes one whose weights are float32: "
                 f"{', '.join(known)}"
             )
+        monitor = self.train.monitor
+        if monitor and monitor not in self.figures:
+            raise RequestError(f"train.monitor: there is no figure {monitor!r}{nearest(monitor, self.figures)}")
 
     def values(self) -> dict:
         """The recipe as plain values, defaults included, tuples as lists."""

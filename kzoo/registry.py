@@ -19,7 +19,7 @@ import re
 import typing
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def info(name: str) -> ModelInfo:
     for recipe in recipes:
         values = configs.parse((configs.FOLDER / f"{recipe}.yaml").read_text("utf-8"), f"recipe {recipe}") or {}
         results += [{"recipe": recipe, **result} for result in values.get("results") or []]
-    return ModelInfo(**{**known.__dict__, "recipes": tuple(recipes), "results": tuple(results)})
+    return replace(known, recipes=tuple(recipes), results=tuple(results))
 
 
 def find(name: str) -> ModelInfo:

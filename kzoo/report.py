@@ -29,7 +29,7 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
     Raises:
         RequestError: The run has not finished an epoch yet.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     rows = run.metrics()
     if not rows:
         raise RequestError(f"{run.path} has no finished epoch to report")
@@ -57,12 +57,10 @@ def report(run: Run | str | Path, *, out: str | Path | None = None) -> Path:
 
 def _curves(rows: list[dict]) -> bytes:
     """One panel for each figure, training and validation together."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = [k for k in rows[0] if k not in ("epoch", "seconds") and not k.startswith("val_")]
     figure = Figure((4.2 * len(names), 3.2), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     epochs = [int(r["epoch"]) + 1 for r in rows]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "validation")):

@@ -12,7 +12,9 @@ import fcntl
 import hashlib
 import importlib.metadata
 import io
+import itertools
 import json
+import math
 import os
 import platform
 import shlex
@@ -29,7 +31,6 @@ from kzoo.errors import RequestError
 
 _VERSIONED = ("kzoo", "keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner", "tensorflow-datasets")
 
-
 # Written before recipe.yaml, which makes a folder a run.
 _BEGINNINGS = ("origin.json", "environment.json", "command.txt")
 
@@ -41,8 +42,8 @@ class Run:
         path: The run's folder.
     """
 
-    def __init__(self, path: str | Path):
-        """Open a run's folder.
+    def __init__(self, path: str | os.PathLike[str]):
+        """Open a run's folder; of a run it gives the same one.
 
         Raises:
             RequestError: The folder is not there, or it holds no recipe.
@@ -51,6 +52,9 @@ class Run:
         if not (self.path / "recipe.yaml").is_file():
             reason = "it holds no recipe.yaml" if self.path.is_dir() else "there is no such folder"
             raise RequestError(f"{path} is not a run folder: {reason}")
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -69,7 +73,10 @@ class Run:
         """
         path = Path(out) if out else _default_folder(recipe)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            if out:
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                path = new_folder(path)
             # What a process that was killed while it made the folder left behind is no hindrance, half a file neither.
             taken = any(p.name not in _BEGINNINGS and p.name[0] != "." for p in path.iterdir())
         except OSError as error:
@@ -140,19 +147,14 @@ class Run:
         """Path of the checkpoint called ``best`` or ``last``."""
         return self.path / "checkpoints" / f"{name}.npz"
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; the lock ends with the process, however it ends.
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from training in this folder; see `lock`."""
+        return lock(self.path, "training")
 
-        Raises:
-            RequestError: Another process holds it.
-        """
-        with open(self.path / ".lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RequestError(f"another process is training in {self.path}") from None
-            yield
+    def sweep(self) -> None:
+        """Remove the checkpoints that a killed process left half written."""
+        for leftover in (self.path / "checkpoints").glob(".*.npz"):
+            leftover.unlink(missing_ok=True)
 
     def append_metrics(self, row: dict) -> None:
         """Add an epoch's row to ``metrics.csv``, whose columns the first row fixes."""
@@ -181,14 +183,38 @@ class Run:
         return [r for r in rows if before_epoch is None or int(r["epoch"]) < before_epoch]
 
 
+@contextlib.contextmanager
+def lock(folder: Path, work: str) -> Iterator[None]:
+    """Keep other processes from the same work in a folder; the lock ends with the process, however it ends.
+
+    Raises:
+        RequestError: Another process holds it.
+    """
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RequestError(f"another process is {work} in {folder}") from None
+        yield
+
+
 def _default_folder(recipe: recipes.Recipe) -> Path:
-    name = recipe.name.rpartition("/")[2] or "custom"
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-s{recipe.train.seed}"
-    base = Path("runs") / recipe.model / name
-    number = 1
-    while (base / (stem if number == 1 else f"{stem}-{number}")).exists():
-        number += 1
-    return base / (stem if number == 1 else f"{stem}-{number}")
+    return Path("runs") / recipe.model / recipe.short_name / stem
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder that nobody else has: `path`, or where that is taken the first free one of path-2, path-3, ...
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        found = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            found.mkdir()
+            return found
 
 
 def now() -> str:
@@ -213,6 +239,11 @@ def environment() -> dict:
     }
 
 
+def hardware(machine: dict) -> str:
+    """Processor and number of cores of an `environment`, in words."""
+    return f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}"
+
+
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -232,17 +263,21 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:]) or '.tmp'}")
     try:
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        flush(temporary)
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def flush(path: Path) -> None:
+    """Have a file or folder written to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -287,6 +322,4 @@ def finite(value):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
-    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
-        return value
-    return None if isinstance(value, float) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -157,8 +157,8 @@ class Door:
         return self._call(inputs)
 
 
-def open_onnx(artefact: str | os.PathLike, metadata: bool = False):
-    """Doors of ONNX files as functions of arrays by name; with `metadata` the main file's metadata too."""
+def open_onnx(artefact: str | os.PathLike) -> dict[str, "Door"]:
+    """Doors of ONNX files as functions of arrays by name."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -167,8 +167,7 @@ def open_onnx(artefact: str | os.PathLike, metadata: bool = False):
         door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for door, path in onnx_files(artefact).items()
     }
-    doors = {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
-    return (doors, sessions[NETWORK].get_modelmeta().custom_metadata_map) if metadata else doors
+    return {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
 
 
 def onnx_files(artefact: str | os.PathLike) -> dict[str, str]:
@@ -195,15 +194,13 @@ def _onnx_door(session, network: bool) -> Door:
     return Door(call, taken)
 
 
-def open_litert(artefact: str | os.PathLike, metadata: bool = False):
-    """Doors of a LiteRT file as functions of arrays by name; with `metadata` its metadata buffers too."""
+def open_litert(artefact: str | os.PathLike) -> dict[str, "Door"]:
+    """Doors of a LiteRT file as functions of arrays by name."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=os.fspath(artefact), num_threads=os.cpu_count())
-    doors = {}
-    for name in interpreter.get_signature_list():
-        doors[name] = _litert_door(interpreter.get_signature_runner(name), name == NETWORK)
-    return (doors, _litert_metadata(artefact)) if metadata else doors
+    names = interpreter.get_signature_list()
+    return {name: _litert_door(interpreter.get_signature_runner(name), name == NETWORK) for name in names}
 
 
 def _litert_door(runner, network: bool) -> Door:
@@ -245,7 +242,7 @@ def _openvino_door(model, compiled, network: bool) -> Door:
     return Door(call, taken)
 
 
-def _litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:
+def litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:
     """Metadata buffers of a LiteRT file, as text by name."""
     from ai_edge_litert import schema_py_generated as schema
 

@@ -27,7 +27,7 @@ def score(
     Raises:
         RequestError: The run is of another task or has no weights, or the text cannot be read or is no UTF-8.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     if run.card["task"] != "text":
         raise RequestError(f"{run.path} is a run of {run.card['model']}, which judges no text")
     model, answers = open_run(run)

@@ -12,7 +12,7 @@ import numpy as np
 from kzoo import runtimes, vetting
 from kzoo.build import is_quantised, load, quantised, skeleton
 from kzoo.cards import check_card
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 from kzoo.run import read_json
 
 # Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
@@ -78,7 +78,7 @@ class Network:
         """From inputs by name to outputs by name."""
         for door in (runtimes.NETWORK, "serving_default"):
             if door in self._doors and not (door == "serving_default" and len(self._names) > 1):
-                run, name = self._doors[door], next(iter(self._names))
+                run, name = self._doors[door], self._names[0]
                 if len(self.model.outputs) > 1 or door == runtimes.NETWORK:
                     return run
                 return lambda inputs: {"output": next(iter(run({name: inputs[name]}).values()))}
@@ -176,7 +176,7 @@ def read_card(path: Path) -> Any:
     if path.is_dir():
         return read_json(path / "assets.extra" / "model.json") or read_json(path.parent / "model.json")
     if path.suffix in _RUNTIMES:
-        text = _opened(path)[1].get("model.json", "null")
+        text = _metadata(path).get("model.json", "null")
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -186,7 +186,7 @@ def read_card(path: Path) -> Any:
 
 def _doors(path: Path, known: dict[str, Any]) -> dict[str, Callable]:
     if path.suffix in _RUNTIMES:
-        return _opened(path)[0]
+        return _opened(path)
     if path.suffix in _OWN:
         model = quantised(known, path)
         return {runtimes.NETWORK: lambda inputs: runtimes.call_network(model, inputs)}
@@ -199,11 +199,7 @@ def _openvino(path: Path) -> dict[str, Callable]:
     try:
         return runtimes.open_openvino(path)
     except RuntimeError as error:
-        raise RequestError(f"{path} cannot be opened by openvino: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RequestError(f"{path} cannot be opened by openvino: {first_line(error)}") from None
 
 
 def _check_packages(path: Path, packages: tuple[str, ...], extra: str) -> None:
@@ -212,16 +208,35 @@ def _check_packages(path: Path, packages: tuple[str, ...], extra: str) -> None:
             raise RequestError(f"{path} needs {package}, which is not installed: pip install 'kzoo[{extra}]'")
 
 
-def _opened(path: Path) -> tuple[dict[str, Callable], dict[str, str]]:
-    """Doors and metadata of a file."""
+def _opened(path: Path) -> dict[str, Callable]:
+    """Doors of a file, by its runtime."""
+    packages = _checked(path)
+    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
+    try:
+        return open_file(path)
+    except Exception as error:  # the runtimes have a dozen kinds
+        raise RequestError(f"{path} cannot be opened by {packages[0]}: {first_line(error)}") from None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What a file says beside its graph; no runtime has to make it ready for that."""
+    _checked(path)
+    try:
+        if path.suffix == ".tflite":
+            return runtimes.litert_metadata(path)
+        import onnx
+
+        return {p.key: p.value for p in onnx.load(str(path), load_external_data=False).metadata_props}
+    except Exception as error:  # of a damaged buffer, several kinds
+        raise RequestError(f"{path} cannot be opened: its metadata are damaged ({first_line(error)})") from None
+
+
+def _checked(path: Path) -> tuple[str, ...]:
+    """The packages of a file's runtime, once they and the file were looked at."""
     packages, extra = _RUNTIMES[path.suffix]
     _check_packages(path, packages, extra)
     vetting.check(path)
-    open_file = runtimes.open_onnx if path.suffix == ".onnx" else runtimes.open_litert
-    try:
-        return open_file(path, metadata=True)
-    except Exception as error:  # the runtimes have a dozen kinds
-        raise RequestError(f"{path} cannot be opened by {packages[0]}: {_reason(error)}") from None
+    return packages
 
 
 def load_saved_model(path: Path):
@@ -236,7 +251,7 @@ def load_saved_model(path: Path):
     try:
         return tf.saved_model.load(str(path))
     except Exception as error:  # what a damaged one raises is of many kinds
-        raise RequestError(f"{path} cannot be loaded by tensorflow: {_reason(error)}") from None
+        raise RequestError(f"{path} cannot be loaded by tensorflow: {first_line(error)}") from None
 
 
 def _saved_model(path: Path) -> dict[str, Callable]:

@@ -49,7 +49,7 @@ def resume(run: Run | str | Path, *, until: int | None = None) -> Run:
     Raises:
         RequestError: The folder is not a run.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     if run.summary is not None:
         console.say(f"{run.path} is finished already")
         return run

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import console, vetting
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 from kzoo.run import Run, atomic
+from kzoo.vetting.arrays import header
+from kzoo.vetting.limits import MOST_DOCUMENT
 
 _DOCUMENT = "document"
-_MOST_DOCUMENT = 1 << 24  # bytes
 
 
 def save_checkpoint(path: Path, model, document: dict, optimizer=None, carried: Sequence = ()) -> None:
@@ -76,7 +77,7 @@ def load_checkpoint(path: Path, model, optimizer=None, *, carried: Sequence = ()
                 for kind in dict.fromkeys(k for k, _ in wanted)
                 for index, variable in enumerate(v for k, v in wanted if k == kind)
             ]
-            if archive.getinfo(_DOCUMENT + ".npy").file_size > _MOST_DOCUMENT:
+            if archive.getinfo(_DOCUMENT + ".npy").file_size > MOST_DOCUMENT:
                 raise RequestError(f"{path} holds a document that is too large to be a checkpoint's")
             document = json.loads(_array(archive, _DOCUMENT + ".npy").tobytes())
     except RequestError:
@@ -126,8 +127,7 @@ def _load_keras_file(model, path: Path, spare: tuple) -> None:
         else:
             model.load_weights(path)
     except Exception as error:  # of a damaged HDF5 file too, RuntimeError among them
-        reason = str(error).partition("\n")[0]
-        raise RequestError(f"{path} does not fit {model.name}: {reason}") from None
+        raise RequestError(f"{path} does not fit {model.name}: {first_line(error)}") from None
 
 
 def _differs_in_head_alone(model, shapes: Counter, spare: tuple) -> bool:
@@ -186,10 +186,7 @@ def _read(archive: zipfile.ZipFile, name: str | None, variable, path: Path, spar
     """Read one array once its header agrees with the variable; None for a spare one that does not agree."""
     if name is None:
         raise RequestError(f"{path} holds no value for {variable.path}")
-    with archive.open(name) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(member)
+    shape, dtype = header(archive, name)
     if spare and shape != tuple(variable.shape):
         return None
     if shape != tuple(variable.shape) or dtype != np.dtype(variable.dtype):

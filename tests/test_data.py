@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo
 from kzoo.data.images import Images, channel_statistics, hold_out
@@ -153,6 +154,17 @@ def test_an_npz_file_that_does_not_fit_is_one_sentence(tmp_path, arrays, message
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(kzoo.RequestError, match=message):
         open_collection(f"npz:{tmp_path / 'data.npz'}", Reading())
+
+
+def test_grey_is_of_one_luma_whatever_the_images_come_from(tmp_path):
+    colours = np.array([[5, 5, 255], [5, 75, 70], [5, 95, 160], [5, 115, 250], [5, 185, 65]], np.uint8)
+    images = np.broadcast_to(colours[:, None, None], (5, 4, 6, 3))
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=np.arange(5))
+    for number, image in enumerate(images):
+        (tmp_path / "d" / str(number)).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "d" / str(number) / "x.png")
+    npz, folder = (open_collection(s, Reading(channels=1)) for s in (f"npz:{tmp_path}/d.npz", f"folder:{tmp_path}/d"))
+    np.testing.assert_array_equal(npz.parts["train"].pixels, folder.parts["train"].pixels)
 
 
 def test_an_npz_file_is_read(tmp_path):

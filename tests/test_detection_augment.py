@@ -63,7 +63,7 @@ def test_the_rectangle_lies_under_its_box(some, least, fit):
         rng = np.random.default_rng(seed)
         size = tuple(int(n) for n in rng.integers((120, 200), (200, 330)))
         pixels, thing = picture(rng, size)
-        view = augment.draw(augment.whole(size, (96, 128), fit), thing, size, settings(**some), rng)
+        view = augment.draw(augment.whole(size, (96, 128), fit), thing, settings(**some), rng)
         shown = augment.resample(pixels, view, (96, 128), GROUND)
         moved = augment.move(thing, view, (96, 128))
         place = bright(shown)

@@ -69,6 +69,15 @@ def test_what_is_wrong_stops_the_work_where_the_recipe_says_so(kitti_root):
         open_collection("kitti", Reading(root=str(kitti_root), on_corrupt="stop"))
 
 
+def test_a_label_file_that_the_system_does_not_give_is_named_and_left_out(kitti_root):
+    label = kitti_root / "training" / "label_2" / "000001.txt"
+    label.unlink()
+    label.symlink_to("/proc/self/mem")  # a file whose first byte nobody can read
+    found = open_collection("kitti", Reading(root=str(kitti_root), class_map={"Van": "Car"}))
+    assert [Path(found.parts["train"].name(n)).stem for n in range(2)] == ["000000", "000003"]
+    assert "000001.txt ([Errno" in "\n".join(found.problems.notes())
+
+
 def test_classes_are_chosen_and_mapped_by_name(kitti_root):
     reading = Reading(root=str(kitti_root), classes=("Pedestrian",), unlisted="background")
     found = open_collection("kitti", reading)

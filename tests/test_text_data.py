@@ -1,7 +1,9 @@
 """Texts: sources, tokenisers, parts, chunks."""
 
+import gc
 import gzip
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -99,6 +101,16 @@ def test_bytes_that_are_no_utf8_are_named_by_their_offset(tmp_path, monkeypatch,
     replaced = opened(f"file:{path}", errors="replace", validation=0.0)
     assert replaced.replaced == 1 and whole(replaced) == "grün €sch�n"
     assert whole(opened(f"file:{path}", tokenizer="bytes", validation=0.0)) == "grün €sch�n"
+
+
+def test_replacing_keeps_nothing_of_a_text_that_is_no_longer_used(tmp_path):
+    (tmp_path / "t.txt").write_bytes(b"a\xffb\xffc")
+    documents = sources.documents(f"file:{tmp_path / 't.txt'}", Reading())
+    document = weakref.ref(documents[0])
+    assert corpus.open_corpus(documents, errors="replace", validation=0.0).replaced == 2
+    del documents
+    gc.collect()
+    assert document() is None
 
 
 def test_a_text_that_ends_within_a_character_is_named_too(tmp_path):

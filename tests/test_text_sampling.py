@@ -238,6 +238,12 @@ def test_rows_read_at_once_cost_what_one_row_costs(network):
     assert abs(np.nanmean(many) - np.nanmean(one)) < 1e-3
 
 
+def test_a_model_that_is_sure_of_the_wrong_has_an_infinite_perplexity():
+    costs = np.array([np.nan, 800.0, 900.0], np.float32)
+    found = scoring.figures(costs, costs, 8)
+    assert found["loss"] == 850 and found["perplexity"] == math.inf
+
+
 def test_a_page_of_surprise_shows_the_text_as_it_is():
     page = surprise.page("a & b", "<b>é\n", np.array([np.nan, 0.1, 0.2, 7.9, 30.0]), {"bits": 1.25, "tokens": 1234})
     assert "<h1>a &amp; b</h1>" in page and "bits 1.2500  tokens 1,234" in page

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -75,6 +76,15 @@ def test_a_set_is_fetched_once_and_then_found_on_disk(server, name, reachable, t
     assert f"fetching tfds:{name}" in capsys.readouterr().err
     open_collection(f"tfds:{name}", Reading(data_dir=str(tmp_path)))
     assert "fetching" not in capsys.readouterr().err
+
+
+def test_a_download_that_fails_without_a_word_is_told_by_its_kind(tmp_path):
+    def time_out():
+        raise TimeoutError
+
+    info = types.SimpleNamespace(download_size=None, homepage="")
+    with pytest.raises(WorkError, match="fetching tfds:slow failed: TimeoutError$"):
+        tfds._download(types.SimpleNamespace(info=info, download_and_prepare=time_out), "slow", tmp_path)
 
 
 def test_a_failed_download_is_one_sentence_and_leaves_nothing_behind(name, reachable, tmp_path):

@@ -16,9 +16,7 @@ import tempfile
 from pathlib import Path
 
 from measurements import save
-from workers import Worker
-
-HERE = Path(__file__).resolve().parent
+from workers import Worker, least_seconds
 
 
 def main() -> None:
@@ -51,18 +49,11 @@ def draw(folder: Path) -> None:
 def measure(given, folder: str) -> dict[str, float]:
     """The least seconds of each job."""
     onnx = ["onnx"] if given.onnx else []
-    sides = {"kzoo": Worker(sys.executable, "detector_worker.py", "kzoo", given.threads, folder, *onnx)}
+    sides = [Worker(sys.executable, "detector_worker.py", "kzoo", given.threads, folder, *onnx)]
     if given.torch_python:
-        sides["torch"] = Worker(given.torch_python, "detector_worker.py", "torch", given.threads, folder)
-    clock = "processor" if given.threads == 1 else "wall"
-    jobs = [(side, job) for side in sides for job in sides[side].jobs]
-    seconds = {}
-    for number in range(given.rounds):
-        for side, job in jobs if number % 2 == 0 else reversed(jobs):
-            found = sides[side].time(job)[clock]
-            seconds[job] = min(found, seconds.get(job, found))
-        print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
-    return seconds
+        sides.append(Worker(given.torch_python, "detector_worker.py", "torch", given.threads, folder))
+    found = least_seconds(sides, given.threads, given.rounds)
+    return {job: value for seconds in found for job, value in seconds.items()}
 
 
 def summarize(seconds: dict[str, float]) -> dict[str, dict]:

@@ -122,8 +122,7 @@ def compare(seeds: int) -> dict:
         print(name, file=sys.stderr, flush=True)
     target = statistics.median(trace[-1][1] for trace in traces["random"])
     ranked = sorted(min(curve) for curve in table.values())
-    figures = {name: row(found, target, budget, ranked) for name, found in traces.items()}
-    return figures
+    return {name: row(found, target, budget, ranked) for name, found in traces.items()}
 
 
 def row(traces: list[list], target: float, budget: int, ranked: list[float]) -> dict:

@@ -15,7 +15,7 @@ import sys
 
 import text_worker as work
 from measurements import save
-from workers import Worker
+from workers import Worker, least_seconds
 
 # Of a character: each weight of layers and softmax takes six operations, forward and backward.
 WIDTHS = [(work.EMBEDDING, work.UNITS), *[(work.UNITS, work.UNITS)] * (work.LAYERS - 1)]
@@ -33,14 +33,8 @@ def main() -> None:
     sides = {"kzoo": Worker(sys.executable, "text_worker.py", "kzoo", given.threads)}
     if given.torch_python:
         sides["torch"] = Worker(given.torch_python, "text_worker.py", "torch", given.threads)
-    clock = "processor" if given.threads == 1 else "wall"
-    jobs = [(side, job) for side in sides for job in sides[side].jobs]
-    seconds = {}
-    for number in range(given.rounds):
-        for side, job in jobs if number % 2 == 0 else reversed(jobs):
-            found = sides[side].time(job)[clock]
-            seconds[f"{side}: {job}"] = min(found, seconds.get(f"{side}: {job}", found))
-        print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
+    found = least_seconds(list(sides.values()), given.threads, given.rounds)
+    seconds = {f"{side}: {job}": v for side, times in zip(sides, found, strict=True) for job, v in times.items()}
     figures = {name: row(name, value) for name, value in seconds.items()}
     figures |= ratios(seconds, "torch" in sides)
     print(json.dumps(figures, indent=1))

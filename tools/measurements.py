@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from kzoo.run import environment, now, write_json
+from kzoo.run import environment, hardware, now, write_json
 
 FOLDER = Path(__file__).parent / "measurements"
 
@@ -17,7 +17,7 @@ def save(name: str, figures: dict) -> None:
     record = {
         "command": command(sys.argv),
         "date": now()[:10],
-        "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
+        "hardware": hardware(machine),
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "figures": figures,
     }

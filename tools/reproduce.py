@@ -19,7 +19,7 @@ from pathlib import Path
 from measurements import shown
 
 from kzoo import configs, recipe
-from kzoo.run import Run, write_text
+from kzoo.run import Run, hardware, write_text
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def summarize(name: str, metrics: list[str], seeds: list[int], runs: list[tuple[
         "seeds": seeds,
         # A seed that shared the cores with other work says little of how long one takes.
         "minutes": round(statistics.median(seconds for _, seconds in runs) / 60, 2),
-        "hardware": f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}",
+        "hardware": hardware(machine),
         "versions": {k: machine["versions"][k] for k in ("kzoo", "keras", "tensorflow")},
         "date": summary["finished"][:10],
         "command": f"python tools/reproduce.py {name} --seeds {' '.join(map(str, seeds))}"
@@ -140,7 +140,7 @@ def record(name: str, results: list[dict]) -> None:
         f"# kzoo train {name}: {result['minutes']:.1f} minutes on {result['hardware']}, "
         f"{result['metric']} {shown(result['metric'], result['mean'])}{spread}, {count}, {result['date']}"
     )
-    path.write_text(f"{line}\n{body}\n{configs.dump({'results': results})}", "utf-8")
+    write_text(path, f"{line}\n{body}\n{configs.dump({'results': results})}")
     recipe.load(name)
 
 

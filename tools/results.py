@@ -10,6 +10,7 @@ from pathlib import Path
 from measurements import load, shown
 
 import kzoo
+from kzoo.run import write_text
 
 TARGET = Path(__file__).resolve().parents[1] / "RESULTS.md"
 NOTES = {
@@ -35,7 +36,7 @@ def main() -> None:
     text = "\n".join(["# Results", "", "Written by `python tools/results.py`; not edited by hand.", "", *body()]) + "\n"
     if "--check" in sys.argv:
         sys.exit(0 if TARGET.read_text("utf-8") == text else "RESULTS.md is stale: run python tools/results.py")
-    TARGET.write_text(text, "utf-8")
+    write_text(TARGET, text)
 
 
 def body() -> list[str]:

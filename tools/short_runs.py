@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import recipe as recipes
+from kzoo.run import atomic, write_text
 
 # Height, width and channels of the pictures of sets that may be absent.
 SHAPES = {"tfds:mnist": (28, 28, 1), "tfds:cifar10": (32, 32, 3)}
@@ -53,7 +54,9 @@ def _digits(shape: tuple[int, int, int], folder: Path) -> Path:
         images = images[..., None] * rng.uniform(8, 15.9, (len(images), 1, 1, shape[2]))
         images = np.uint8(np.clip(images + rng.normal(scale=16, size=images.shape), 0, 255))
         labels = digits.target.astype(np.int64)
-        np.savez(path, x_train=images[:1500], y_train=labels[:1500], x_test=images[1500:], y_test=labels[1500:])
+        parts = {"x_train": images[:1500], "y_train": labels[:1500], "x_test": images[1500:], "y_test": labels[1500:]}
+        with atomic(path) as temporary:
+            np.savez(temporary, **parts)
     return path
 
 
@@ -62,9 +65,7 @@ def _text(recipe, folder: Path) -> dict:
 
     path = folder / "topics.txt"
     if not path.is_file():
-        path.write_text(
-            "\n\n".join(topics.topics[name].strip("\n") for name in sorted(topics.topics))[:60_000], "utf-8"
-        )
+        write_text(path, "\n\n".join(topics.topics[name].strip("\n") for name in sorted(topics.topics))[:60_000])
     settings = {"data.source": f"file:{path}", "data.test": 0.05, "data.batch_size": 8}
     settings["data.length"] = min(64, recipe.data.length)
     return {**settings, "train.epochs": 1, "train.steps_per_epoch": 15, "train.sample.length": 0}

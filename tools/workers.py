@@ -6,6 +6,22 @@ import sys
 from pathlib import Path
 
 
+def least_seconds(sides: list["Worker"], threads: int, rounds: int) -> list[dict[str, float]]:
+    """The least seconds of each job of each side; in each round every job is done once, and every second one backwards.
+
+    On one thread processor time counts, on more wall time.
+    """
+    clock = "processor" if threads == 1 else "wall"
+    jobs = [(number, job) for number, side in enumerate(sides) for job in side.jobs]
+    found: list[dict[str, float]] = [{} for _ in sides]
+    for turn in range(rounds):
+        for number, job in jobs if turn % 2 == 0 else reversed(jobs):
+            seconds = sides[number].time(job)[clock]
+            found[number][job] = min(seconds, found[number].get(job, seconds))
+        print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
+    return found
+
+
 class Worker:
     """One side of a benchmark.
 

@@ -16,7 +16,7 @@ def decode(encoded, channels: int | None = None):
 
 
 def grey(pixels):
-    """Luma of ITU-R BT.601, of uint8 (height, width, 3) to uint8 (height, width, 1)."""
+    """Luma of ITU-R BT.601, of uint8 (..., height, width, 3) to uint8 (..., height, width, 1)."""
     luma = tf.tensordot(tf.cast(pixels, tf.float32), [0.299, 0.587, 0.114], 1)[..., None]
     return tf.cast(tf.round(luma), tf.uint8)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.reading import Reading
-from kzoo.errors import RequestError
+from kzoo.data.spacing import spaced
+from kzoo.errors import RequestError, first_line
 
 # A decoded collection is kept in memory by itself up to this share of what is free.
 MEMORY_SHARE = 0.4
@@ -147,7 +148,7 @@ class Reader:
         try:
             return decode.image(Path(path).read_bytes(), self.reading.size, self.reading.channels, self.reading.fit)
         except (ValueError, OSError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             if self.reading.on_corrupt == "stop":
                 raise RequestError(f"{path} cannot be read as an image: {reason}") from None
             with self._lock:
@@ -205,7 +206,7 @@ def hold_out(images: Images, share: float, seed: int) -> tuple[Images, Images]:
 
 def channel_statistics(images: Images, limit: int = 10_000) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, in pixel units, over at most `limit` evenly spaced images."""
-    places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int))
+    places = spaced(len(images), limit)
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(places), 512):
         pixels, _ = images.batch(places[start : start + 512])

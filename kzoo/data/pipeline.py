@@ -105,7 +105,7 @@ class Batches:
 
     def training(self, first_step: int, steps: int):
         """A ``tf.data.Dataset`` of the batches of `steps` steps from `first_step` on."""
-        return self._dataset(range(first_step, first_step + steps), self.training_batch, self.batch_size)
+        return self._dataset(range(first_step, first_step + steps), self.training_batch)
 
     def evaluation(self, batch_size: int | None = None):
         """A ``tf.data.Dataset`` of all images once, in order, unchanged; the last batch may be smaller."""
@@ -115,7 +115,7 @@ class Batches:
             pixels, labels = self.images.batch(np.arange(step * size, min((step + 1) * size, len(self.images))))
             return self._finish(pixels.astype(np.float32), labels)
 
-        return self._dataset(range(-(-len(self.images) // size)), batch, None)
+        return self._dataset(range(-(-len(self.images) // size)), batch)
 
     def _finish(self, values: np.ndarray, labels: np.ndarray, rng: np.random.Generator | None = None):
         if not len(labels):
@@ -149,7 +149,7 @@ class Batches:
             self._order = (number, order)
         return order
 
-    def _dataset(self, steps: range, batch, size: int | None):
+    def _dataset(self, steps: range, batch):
         import tensorflow as tf
 
         shapes = ((None, *self.images.shape), (None, self.classes), (None,))

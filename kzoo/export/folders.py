@@ -10,7 +10,7 @@ from typing import Any
 
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.report import REPORT, listed, read_report
-from kzoo.run import sha256
+from kzoo.run import flush, sha256
 
 
 def files(folder: Path) -> list[str]:
@@ -108,15 +108,6 @@ def install(folder: Path, target: Path) -> None:
     os.rename(folder, target)
     flush(target.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def flush(path: Path) -> None:
-    """Have a file or folder written to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _old(target: Path) -> Path:

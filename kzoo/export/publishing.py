@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kzoo.errors import RequestError, WorkError
-from kzoo.export.folders import check_bytes, flush
+from kzoo.export.folders import check_bytes
 from kzoo.export.formats import FORMATS
 from kzoo.export.report import listed, read_report
 from kzoo.export.writing import check_formats
-from kzoo.run import Run
+from kzoo.run import Run, flush
 from kzoo.served import check_name, versions
 
 SAVED_MODEL = FORMATS["saved_model"].artefact

@@ -1,5 +1,6 @@
 """The verbs: export a run, verify an export."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +32,7 @@ def export(
         WorkError: An artefact could not be written or run, or disagrees with the run's network; what was written is
             then in ``<out>.failed``, with its report.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     formats = check_formats(run.recipe.export.formats if formats is None else formats)
     checkpoint, samples = run.weights, run.samples
     card = {**run.card, "run": sha256(checkpoint)}
@@ -45,7 +46,7 @@ def export(
         install(folder, final)
         if report.ok:
             shutil.rmtree(failed(target), ignore_errors=True)
-    report = ExportReport(**{**vars(report), "folder": final})
+    report = dataclasses.replace(report, folder=final)
     report.raise_unless_ok()
     return report
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from kzoo import runtimes
 from kzoo.build import rebuild
-from kzoo.errors import RequestError, WorkError, nearest
+from kzoo.errors import RequestError, WorkError, first_line, nearest
 from kzoo.export.formats import FORMATS, NETWORK, Subject
 from kzoo.quiet import import_keras
 from kzoo.run import Run, write_json, write_text
@@ -125,7 +125,7 @@ def _save(subject: Subject, name: str, folder: Path) -> Written:
     except OSError:
         raise
     except Exception as error:  # a network that a format cannot hold is refused in that format's own way
-        return Written(kind.runtime, failure=f"cannot be written: {_first_line(error)}")
+        return Written(kind.runtime, failure=f"cannot be written: {first_line(error)}")
     return Written(kind.opened_in(subject), [d for d in kind.wanted(subject) if d not in refused], refused)
 
 
@@ -163,10 +163,6 @@ def _batches(example: dict[str, np.ndarray], batched: set[str]) -> dict[int, run
     count = min((len(example[name]) for name in batched), default=1)
     sizes = sorted({*(s for s in BATCH_SIZES if s < count), count}) if batched else [1]
     return {s: {name: np.asarray(v)[:s] if name in batched else v for name, v in example.items()} for s in sizes}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextlib.contextmanager

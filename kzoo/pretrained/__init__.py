@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt
 
 from kzoo import cache, configs, console
 from kzoo.errors import RequestError, WorkError, nearest
-from kzoo.run import atomic
+from kzoo.run import atomic, sha256
 from kzoo.sections import Settings
 
 FOLDER = Path(__file__).resolve().parent
@@ -97,8 +97,7 @@ def locate(weights: Weights) -> Path:
             _fetch(weights, path)
     if not path.is_file():
         raise RequestError(f"the weights {weights.model}/{weights.tag} should lie at {path}, and do not")
-    with open(path, "rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = sha256(path)
     if found != weights.sha256:
         raise WorkError(f"{path} is not {weights.model}/{weights.tag}: its SHA-256 is {found}, not {weights.sha256}")
     return path

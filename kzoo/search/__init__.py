@@ -13,6 +13,7 @@ from typing import Any
 
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
+from kzoo.run import lock
 from kzoo.search import address, journal, space
 
 
@@ -68,7 +69,7 @@ def search(
     if listen:
         address.check_free(listen)
     folder = journal.open_folder(recipe, goal(recipe), Path(out) if out else None, resume)
-    with journal.lock(folder):
+    with lock(folder, "searching"):
         study = Study(folder, recipe)
         study.play_back()
         if ray:

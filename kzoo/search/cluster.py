@@ -13,7 +13,7 @@ from typing import Any
 
 from kzoo import console
 from kzoo import recipe as recipes
-from kzoo.errors import KzooError, RequestError, WorkError
+from kzoo.errors import KzooError, RequestError, WorkError, first_line
 from kzoo.search.address import Address, join
 
 _CORES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -51,7 +51,7 @@ def workers(recipe: recipes.Recipe, number: int, cluster: str) -> Iterator[tuple
     try:
         ray.init(cluster, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RequestError(f"no Ray cluster at {cluster}: {str(error).splitlines()[0]}") from None
+        raise RequestError(f"no Ray cluster at {cluster}: {first_line(error)}") from None
     try:
         cores, gpus = divide([n["Resources"] for n in ray.nodes() if n["Alive"]], number)
         host = ray.util.get_node_ip_address()

@@ -1,24 +1,16 @@
-"""A search's folder: whose it is, its lock, and the journal of what the engine was asked and told, in order."""
+"""A search's folder: whose it is, and the journal of what the engine was asked and told, in order."""
 
-import contextlib
 import datetime
-import fcntl
 import json
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
-from kzoo.run import environment, now, read_json, write_json, write_text
+from kzoo.run import environment, new_folder, now, read_json, write_json, write_text
 
 _BUDGET = {"max_trials", "max_hours"}
-
-
-def short_name(recipe: recipes.Recipe) -> str:
-    """The recipe's own part of its name."""
-    return recipe.name.rpartition("/")[2] or "custom"
 
 
 def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None, resume: bool | None) -> Path:
@@ -34,9 +26,12 @@ def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None,
         RequestError: The folder is taken, cannot be made, or there is no search to go on with.
     """
     asked = request(recipe)
-    folder = out or (_newest(recipe, asked) if resume else _new(recipe))
+    folder = out or (_newest(recipe, asked) if resume else base(recipe) / f"{datetime.datetime.now():%Y%m%d-%H%M%S}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if out or resume:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = new_folder(folder)
     except OSError as error:
         raise RequestError(f"the search folder {folder} cannot be made: {error.strerror}") from None
     found = read_json(folder / "search.json")
@@ -55,21 +50,6 @@ def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None,
     elif not _same(found, asked):
         raise RequestError(f"{folder} holds a search of another recipe or space; name another --out")
     return folder
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from searching in this folder; the lock ends with the process, however it ends.
-
-    Raises:
-        RequestError: Another process holds it.
-    """
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RequestError(f"another process is searching in {folder}") from None
-        yield
 
 
 class Journal:
@@ -104,14 +84,6 @@ def _same(found: dict, request: dict) -> bool:
     return all(found.get(k) == request[k] for k in ("digest", "search"))
 
 
-def _new(recipe: recipes.Recipe) -> Path:
-    stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    number = 1
-    while (path := base(recipe) / (stem if number == 1 else f"{stem}-{number}")).exists():
-        number += 1
-    return path
-
-
 def _newest(recipe: recipes.Recipe, request: dict) -> Path:
     for path in sorted(base(recipe).glob("*/search.json"), key=lambda p: p.parent.name, reverse=True):
         if _same(read_json(path, {}), request):
@@ -121,4 +93,4 @@ def _newest(recipe: recipes.Recipe, request: dict) -> Path:
 
 def base(recipe: recipes.Recipe) -> Path:
     """Where searches of a recipe are by default."""
-    return Path("searches") / recipe.model / short_name(recipe)
+    return Path("searches") / recipe.model / recipe.short_name

@@ -9,8 +9,7 @@ from typing import Any
 from kzoo import configs, console, process
 from kzoo import recipe as recipes
 from kzoo.errors import WorkError
-from kzoo.run import Run, now, read_json, write_json, write_text
-from kzoo.search.journal import short_name
+from kzoo.run import Run, hardware, now, read_json, write_json, write_text
 from kzoo.search.study import Cancelled, Study
 
 _VERSIONS = ("kzoo", "keras", "tensorflow")
@@ -18,7 +17,7 @@ _VERSIONS = ("kzoo", "keras", "tensorflow")
 
 def winner_path(study: Study) -> Path:
     """Where the winner is written: ``<model>/<dataset>-tuned.yaml``, as in a folder of recipes."""
-    name = short_name(study.recipe).removesuffix("-tuned")
+    name = study.recipe.short_name.removesuffix("-tuned")
     return study.folder / study.recipe.model / f"{name}-tuned.yaml"
 
 
@@ -177,7 +176,7 @@ def _summarise(study: Study, runs: list[Run]) -> dict[str, Any]:
         "values": [round(v, 5) for v in values],
         "seeds": [s["seed"] for s in summaries],
         "minutes": round(statistics.fmean(s["training"].get("seconds", 0.0) for s in summaries) / 60, 2),
-        "hardware": f"{known['processor']}, {known['cores']} core{'s' if known['cores'] > 1 else ''}",
+        "hardware": hardware(known),
         "versions": {k: known["versions"][k] for k in _VERSIONS if k in known["versions"]},
         "date": now()[:10],
         "command": f"kzoo search {study.recipe.name or 'RECIPE'} --retrain {len(values)}",

@@ -20,7 +20,7 @@ from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError, WorkError
 from kzoo.process import Share
-from kzoo.run import read_json, write_json
+from kzoo.run import lock, read_json, write_json
 from kzoo.search import journal, wire
 from kzoo.search.engine import Outcome, Proposal
 from kzoo.search.study import Cancelled
@@ -238,7 +238,7 @@ def workplace(recipe: recipes.Recipe, search: str, out: Path | None) -> Iterator
             folder = out or journal.base(recipe) / f"worker-{search}-{number}"
             _open(folder, search)
             try:
-                stack.enter_context(journal.lock(folder))
+                stack.enter_context(lock(folder, "searching"))
                 break
             except RequestError:
                 if out:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kzoo.errors import first_line
 from kzoo.serving.doors import Arrays, Door, Served, Spec
 from kzoo.serving.protocol import Query, Refused
 
@@ -146,5 +147,5 @@ class Batcher:
 def _refusal(error: Exception) -> Exception:
     """A client's fault as `Refused`; anything else as it is."""
     if type(error).__name__ in ("InvalidArgumentError", "InvalidArgument", "OutOfRangeError"):
-        return Refused(400, f"the model refuses the input: {str(error).strip().partition(chr(10))[0]}")
+        return Refused(400, f"the model refuses the input: {first_line(error)}")
     return error

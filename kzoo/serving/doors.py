@@ -1,6 +1,5 @@
 """What can be served, opened: a model's doors, each a function of named arrays."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,5 +208,5 @@ def describe(served: Served) -> dict[str, Any]:
     return {
         "model_spec": {"name": served.name, "signature_name": "", "version": served.version},
         "metadata": {"signature_def": {"signature_def": signatures}},
-        "kzoo": json.loads(json.dumps(known)),
+        "kzoo": known,
     }

@@ -1,7 +1,7 @@
 """The two contracts that every task fulfils."""
 
 import abc
-import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 from kzoo import registry
 from kzoo.build import build
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 from kzoo.recipe import Recipe
 from kzoo.run import Run
@@ -62,8 +63,7 @@ class Task(abc.ABC):
         Ranges of activations are taken from them.
         """
         samples = self.samples()
-        rows = min(map(len, samples.values()))
-        places = np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(int))
+        places = spaced(min(map(len, samples.values())), count)
         return {name: values[places] for name, values in samples.items()}
 
     @abc.abstractmethod
@@ -125,9 +125,31 @@ class Task(abc.ABC):
         """Whether the model's builder has an argument of this name."""
         return any(p.name == argument for p in registry.find(self.recipe.model).parameters)
 
+    def common_card(self, **own: Any) -> dict[str, Any]:
+        """The keys of all cards, around those of a task."""
+        lasting = registry.lasting(self.recipe.model, self.recipe.arguments)
+        return {
+            "task": self.recipe.task,
+            "model": self.recipe.model,
+            "arguments": {k: v for k, v in lasting.items() if k != "dtype_policy"},
+            **own,
+            "recipe": self.recipe.name,
+            "recipe_digest": self.recipe.digest(),
+        }
+
+    def check_validation(self, parts: Container[str]) -> None:
+        """Refuse data without a validation part where the training asks for one.
+
+        Raises:
+            RequestError: It does, and there is none.
+        """
+        train = self.recipe.train
+        if "validation" not in parts and (train.early_stopping or train.monitor):
+            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+
     def build(self, dtype_policy: str | None = None):
-        """Build the recipe's model, under another dtype policy if its builder takes one."""
-        arguments = dict(self.recipe.arguments)
+        """Build the recipe's model for weights that are known, under another dtype policy if its builder takes one."""
+        arguments = registry.lasting(self.recipe.model, self.recipe.arguments)
         if dtype_policy is not None and self.takes("dtype_policy"):
             arguments["dtype_policy"] = dtype_policy
         return build(self.recipe.model, **arguments)
@@ -145,27 +167,15 @@ class Task(abc.ABC):
                 train.
         """
         model = self.initial(fresh)
-        _freeze(model, self.recipe.train.freeze)
+        freezing.freeze(model, self.recipe.train.freeze)
         freezing.check(model, getattr(self.recipe.train, "unfreeze", ()))
         return model
 
     def initial(self, fresh: bool):
         """The model before anything is frozen; see `start`."""
-        weights = self.recipe.train.weights if fresh else None
-        return build(self.recipe.model, weights=weights, **self.recipe.arguments)
-
-
-def _freeze(model, patterns: tuple[str, ...]) -> None:
-    layers = [layer for layer in model.layers if layer.weights]
-    for pattern in patterns:
-        chosen = [layer for layer in layers if re.search(pattern, layer.name)]
-        if not chosen:
-            names = ", ".join(layer.name for layer in layers)
-            raise RequestError(f"train.freeze: no layer of {model.name} matches {pattern!r}; its layers are {names}")
-        for layer in chosen:
-            layer.trainable = False
-    if not model.trainable_variables:
-        raise RequestError("train.freeze leaves nothing to train")
+        if not fresh:
+            return self.build()
+        return build(self.recipe.model, weights=self.recipe.train.weights, **self.recipe.arguments)
 
 
 @dataclass(frozen=True)

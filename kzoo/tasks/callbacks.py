@@ -157,9 +157,7 @@ class Checkpoints(keras.callbacks.Callback):
         for name, part in self.stateful.items():
             part.state = document["states"][name]
         self.run.write_metrics(self.run.metrics(before_epoch=document["epochs_done"]))
-        for leftover in path.parent.glob(".*.npz"):
-            # A process that was killed while it wrote a checkpoint left its unfinished file.
-            leftover.unlink()
+        self.run.sweep()
         self.before = document["seconds"]
         self.stopped = document["stopped"]
         return document["epochs_done"]

@@ -90,7 +90,7 @@ def fit(
             )
     if epochs < settings.epochs and not model.stop_training and not checkpoints.stopped:
         return None
-    return _finish(model, run, settings, best, monitor)
+    return _finish(model, run, best, monitor)
 
 
 def epoch_steps(settings: sections.Train, steps_per_pass: int) -> int:
@@ -143,7 +143,7 @@ def _make_variables(model, dataset) -> None:
         model.reset_metrics()
 
 
-def _finish(model, run: Run, settings: sections.Train, best, monitor: str) -> dict[str, Any]:
+def _finish(model, run: Run, best, monitor: str) -> dict[str, Any]:
     """Leave the chosen weights in the model and say which they are."""
     rows = run.metrics()
     figures = {"epochs": len(rows), "seconds": float(rows[-1]["seconds"])}

@@ -1,10 +1,32 @@
-"""Layers that are frozen at first and trained later."""
+"""Layers that are not trained, and those of them that are trained later."""
 
 import re
 from collections.abc import Sequence
 
 from kzoo.errors import RequestError
 from kzoo.sections import Unfreeze
+
+
+def freeze(model, patterns: Sequence[str]) -> None:
+    """Take layers out of the training.
+
+    Args:
+        model: The built model.
+        patterns: The recipe's ``train.freeze``, regular expressions on layers' names.
+
+    Raises:
+        RequestError: No layer matches one of the patterns, or none is left to train.
+    """
+    layers = [layer for layer in model.layers if layer.weights]
+    for pattern in patterns:
+        chosen = [layer for layer in layers if re.search(pattern, layer.name)]
+        if not chosen:
+            names = ", ".join(layer.name for layer in layers)
+            raise RequestError(f"train.freeze: no layer of {model.name} matches {pattern!r}; its layers are {names}")
+        for layer in chosen:
+            layer.trainable = False
+    if not model.trainable_variables:
+        raise RequestError("train.freeze leaves nothing to train")
 
 
 def check(model, steps: Sequence[Unfreeze]) -> None:

@@ -7,7 +7,7 @@ import re
 import keras
 
 from kzoo import sections
-from kzoo.errors import RequestError, nearest
+from kzoo.errors import RequestError, first_line, nearest
 from kzoo.tasks import update_rules
 
 
@@ -66,8 +66,9 @@ def build(
     try:
         optimizer = kind(learning_rate=_schedule(settings, steps_per_epoch), **given)
     except (TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise RequestError(f"train.optimizer: {wanted.name} of Keras does not take these arguments: {reason}") from None
+        raise RequestError(
+            f"train.optimizer: {wanted.name} of Keras does not take these arguments: {first_line(error)}"
+        ) from None
     # Keras would put the averages in the model's place when `fit` ends, in the wrong places where layers are frozen;
     # the zoo does so itself, see `kzoo.tasks.callbacks.put_averages`.
     optimizer.finalize_variable_values = lambda variables: None

@@ -35,11 +35,17 @@ def check_arrays(path: Path, most: int) -> None:
         raise RequestError(f"{path} cannot be read: it is damaged ({error})") from None
 
 
-def _check_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """An array's place is made by what its header says, before the first of its bytes is read."""
+def header(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array, of which nothing else is read."""
     with archive.open(member) as handle:
         version = np.lib.format.read_magic(handle)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(handle)
+    return shape, dtype
+
+
+def _check_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """An array's place is made by what its header says, before the first of its bytes is read."""
+    shape, dtype = header(archive, member)
     if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
         raise RequestError(f"{path} holds {member.filename!r} of {shape} {dtype}, which are not its bytes")

@@ -5,7 +5,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 from kzoo.vetting.limits import MOST_DOCUMENT
 
 # Where the classes of a network's configuration are: layers, what they start from, and how they compute.
@@ -54,8 +54,7 @@ def check_keras(path: Path, most: int | None = None) -> Counter:
     except RequestError:
         raise
     except Exception as error:  # a damaged zip or HDF5 file raises one of a dozen types
-        reason = str(error).partition("\n")[0]
-        raise RequestError(f"{path} cannot be opened: it is damaged ({reason})") from None
+        raise RequestError(f"{path} cannot be opened: it is damaged ({first_line(error)})") from None
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile, most: int) -> None:

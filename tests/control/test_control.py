@@ -11,6 +11,7 @@ import time
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 import kzoo
 from kzoo.tasks.control import environments, figures, training
@@ -52,6 +53,15 @@ def assert_same_end(run, whole):
     rows, expected = ([{k: v for k, v in r.items() if k != "seconds"} for r in x.metrics()] for x in (run, whole))
     assert rows == expected
     assert run.summary["test"] == whole.summary["test"]
+
+
+def test_a_training_closes_the_environments_that_it_made(tmp_path, monkeypatch):
+    made, closed = [], []
+    make, close = CartPoleEnv.__init__, CartPoleEnv.close
+    monkeypatch.setattr(CartPoleEnv, "__init__", lambda env, *a, **k: (made.append(env), make(env, *a, **k))[1])
+    monkeypatch.setattr(CartPoleEnv, "close", lambda env: (closed.append(env), close(env))[1])
+    kzoo.train(kzoo.load_recipe("dqn_mlp/cartpole", SMALL), out=tmp_path / "run", until=1)
+    assert made and {id(e) for e in made} == {id(e) for e in closed}
 
 
 def test_a_training_leaves_what_a_run_has(whole):

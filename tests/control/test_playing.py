@@ -1,10 +1,14 @@
 """Episodes as they are recorded."""
 
+import itertools
+import os
 import shutil
 import sys
 
 import numpy as np
+import psutil
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from matplotlib import rcParams
 from PIL import Image
 
@@ -47,6 +51,25 @@ def test_an_mp4_takes_the_program_of_the_system_or_of_a_package(tmp_path, monkey
     monkeypatch.setattr(shutil, "which", lambda name, which=shutil.which: None if name == "ffmpeg" else which(name))
     film(tmp_path / "x.mp4", "CartPole-v1", (4,), 2)
     assert (tmp_path / "x.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_ctrl_c_leaves_neither_a_file_nor_the_program_that_waits_for_frames(tmp_path, monkeypatch):
+    program, pictures, render = tmp_path / "ffmpeg", itertools.count(), CartPoleEnv.render
+    program.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def interrupted(environment):
+        if next(pictures) == 3:
+            raise KeyboardInterrupt
+        return render(environment)
+
+    monkeypatch.setattr(CartPoleEnv, "render", interrupted)
+    before = psutil.Process().children()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        film(tmp_path / "x.mp4", "CartPole-v1", (4,), 2)
+    assert caught and psutil.Process().children() == before, "while the error is told, and so is all that it holds"
+    assert list(tmp_path.iterdir()) == [program]
 
 
 def test_without_that_program_it_is_one_sentence(tmp_path, monkeypatch):

@@ -109,6 +109,16 @@ def test_priorities_and_their_correction():
         assert weight == pytest.approx(raw[order[place]] / raw.max(), rel=1e-4)
 
 
+def test_errors_of_a_training_that_diverged_leave_the_priorities_as_they_are():
+    memory, _ = filled(PrioritisedReplay, alpha=0.5)
+    before = memory.tree.sums.copy()
+    for wrong in (np.nan, np.inf):
+        batch = memory.draw(np.random.default_rng(0), 8, 0.4)
+        memory.update(batch.places, np.full(8, wrong))
+    np.testing.assert_array_equal(memory.tree.sums, before)
+    assert memory.highest[0] == 1
+
+
 def test_an_episode_that_cannot_be_gone_on_with_ends_as_one_that_was_cut_off():
     memory = Replay(20, 1, (1,), np.float32, n_step=2, discount=0.5)
     for number in range(3):

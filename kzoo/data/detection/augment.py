@@ -5,7 +5,7 @@ picture's pixels. Zooming out makes the window larger than the picture, cropping
 once, with antialiasing. Turning follows on the small result. Colours are changed for a whole batch by one matrix each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -63,13 +63,12 @@ def whole(size: tuple[int, int], output: tuple[int, int], fit: str) -> View:
     return View((left, top, left + output[1] * across, top + output[0] * down))
 
 
-def draw(view: View, truth: Truth, size: tuple[int, int], settings: Settings, rng: np.random.Generator) -> View:
+def draw(view: View, truth: Truth, settings: Settings, rng: np.random.Generator) -> View:
     """Draw a random view.
 
     Args:
         view: What would be seen without augmentation.
         truth: The objects, which crops must not all miss.
-        size: Height and width of the picture.
         settings: Magnitudes.
         rng: Source of the draws.
     """
@@ -152,7 +151,7 @@ def move(truth: Truth, view: View, output: tuple[int, int]) -> Truth:
     left = (seen[:, 2:] - seen[:, :2]) * [output[1], output[0]]
     inside = ((centres > 0) & (centres < 1)).all(1) & (left >= _LEAST_PIXELS).all(1)
     some = (left > 0).all(1)
-    moved = Truth(**{**vars(truth), "boxes": seen.astype(np.float32)}).with_labels(truth.labels, ~inside)
+    moved = replace(truth, boxes=seen.astype(np.float32)).with_labels(truth.labels, ~inside)
     return moved.take(np.flatnonzero(some))
 
 

@@ -4,14 +4,14 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from kzoo import boxes
 from kzoo.data.detection.truth import ANY, Truth
-from kzoo.errors import RequestError, nearest
+from kzoo.errors import RequestError, first_line, nearest
 
 # Decoded pictures are kept in memory by themselves up to this share of what is free.
 MEMORY_SHARE = 0.4
@@ -155,7 +155,7 @@ class Part:
         try:
             return self.pictures[self.places[number]]
         except (ValueError, OSError) as error:
-            self.problems.add("unreadable pictures", self.name(number), str(error).partition("\n")[0])
+            self.problems.add("unreadable pictures", self.name(number), first_line(error))
             return None
 
     def shown(self, number: int, turn: int) -> tuple[np.ndarray | None, Truth]:
@@ -245,8 +245,6 @@ def file_pictures(paths: Sequence[Path], channels: int, problems: Problems) -> t
     Returns:
         The pictures, and the places in `paths` that they have.
     """
-    from kzoo.data import decode
-
     with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         found = list(pool.map(_header, paths))
     kept = [i for i, size in enumerate(found) if not isinstance(size, str)]
@@ -256,6 +254,8 @@ def file_pictures(paths: Sequence[Path], channels: int, problems: Problems) -> t
     chosen = [paths[i] for i in kept]
 
     def read(place: int) -> np.ndarray:
+        from kzoo.data import decode
+
         return decode.image(chosen[place].read_bytes(), None, channels, "stretch")
 
     return Pictures([str(p) for p in chosen], np.array([found[i] for i in kept]), read), np.array(kept, np.int64)
@@ -313,7 +313,7 @@ def _clean(truth: Truth, size: Iterable[int], name: str, problems: Problems) -> 
     for place in np.flatnonzero(~good):
         corners = ", ".join(format(v, "g") for v in truth.boxes[place].tolist())
         problems.add("degenerate boxes", name, f"{truth.names[place]} at {corners}")
-    return Truth(**{**vars(truth), "boxes": clipped.astype(np.float32)}).take(np.flatnonzero(good))
+    return replace(truth, boxes=clipped.astype(np.float32)).take(np.flatnonzero(good))
 
 
 def _labelled(truth: Truth, classes: tuple[str, ...], reading: Reading) -> Truth:

@@ -144,7 +144,7 @@ class Batches:
             return np.tile(self.fill, (*self.size, 1)), _all_ignored()
         view = augment.whole(pixels.shape[:2], self.size, self.fit)
         if self.settings is not None:
-            view = augment.draw(view, truth, pixels.shape[:2], self.settings, rng)
+            view = augment.draw(view, truth, self.settings, rng)
         return augment.resample(pixels, view, self.size, self.fill), augment.move(truth, view, self.size)
 
 

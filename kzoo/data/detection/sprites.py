@@ -145,7 +145,7 @@ def _angle(rng, paint, van) -> tuple[Shape, ...]:
     cut = rng.uniform(0.35, 0.6)
     shaded = _shade(paint, rng.uniform(0.7, 0.9))
 
-    def squeezed(shapes, low, high, paint=None):
+    def squeezed(shapes, low, high):
         return tuple((k, tuple((low + x * (high - low), y) for x, y in points), c) for k, points, c in shapes)
 
     return squeezed(_side(rng, shaded, van), cut - 0.12, 1.0) + squeezed(_end(rng, paint, van), 0.0, cut)

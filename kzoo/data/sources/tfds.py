@@ -11,9 +11,9 @@ import numpy as np
 from kzoo import cache, console
 from kzoo.data.images import MEMORY_SHARE, Collection, Images
 from kzoo.data.reading import Reading
-from kzoo.errors import RequestError, WorkError
+from kzoo.errors import RequestError, WorkError, first_line
 
-_PARTS = {"train": "train", "validation": "validation", "test": "test"}
+_PARTS = ("train", "validation", "test")
 
 
 def open_source(name: str, reading: Reading) -> Collection:
@@ -26,14 +26,10 @@ def open_source(name: str, reading: Reading) -> Collection:
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise RequestError(f"tfds:{name} has the features {sorted(features)}; classification needs image and label")
-    present = {part: p for part, p in _PARTS.items() if part in builder.info.splits}
+    present = [part for part in _PARTS if part in builder.info.splits]
     if "train" not in present:
         raise RequestError(f"tfds:{name} has the splits {sorted(builder.info.splits)}, and no train")
-    parts = {
-        part: _part(builder, split, reading)
-        for part, split in present.items()
-        if part == "train" or _is_labelled(builder, split)
-    }
+    parts = {part: _part(builder, part, reading) for part in present if part == "train" or _is_labelled(builder, part)}
     return Collection(parts, tuple(features["label"].names))
 
 
@@ -106,7 +102,7 @@ def open_builder(name: str, reading):
     try:
         builder = tfds.builder(name, data_dir=str(folder))
     except Exception as error:  # TFDS raises many kinds for a name it does not know
-        raise RequestError(f"tfds:{name} cannot be opened: {str(error).strip().splitlines()[0]}") from None
+        raise RequestError(f"tfds:{name} cannot be opened: {first_line(error)}") from None
     if not _prepared(name, folder):
         _download(builder, name, folder)
     return builder
@@ -119,7 +115,7 @@ def _download(builder, name: str, folder: Path) -> None:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise WorkError(f"fetching tfds:{name} failed: {str(error).strip().splitlines()[0]}") from error
+        raise WorkError(f"fetching tfds:{name} failed: {first_line(error)}") from error
 
 
 def _is_labelled(builder, split: str) -> bool:

@@ -5,10 +5,10 @@ once to write the tokens. Tokens that would fill the memory lie in a file of the
 """
 
 import codecs
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,11 @@ def open_corpus(
     count = sum(len(block) for block in reader.blocks())
     ends = _ends(count, validation, test)
     if tokenizer == "bytes":
-        chosen, encode = tokenizers.Bytes(), lambda codes: codes
+        chosen = tokenizers.Bytes()
     else:
         chosen = tokenizers.Characters(_vocabulary(reader, ends["train"][1], min_count))
-        encode = chosen.encode_codes
     identity = [d.identity for d in documents], tokenizer, errors, chosen.config()
-    tokens = _store(reader, encode, count, tokenizers.smallest_type(chosen.size), identity)
+    tokens = _store(reader, chosen, count, identity)
     digest = hashlib.sha256(json.dumps(chosen.config(), sort_keys=True).encode())
     parts, unknown = {}, {}
     for name, (start, end) in ends.items():
@@ -98,14 +97,11 @@ def read(documents: list[Document], tokenizer: tokenizers.Characters | tokenizer
     Raises:
         RequestError: A document cannot be read or is no UTF-8, or it has fewer than 2 tokens.
     """
-    characters = isinstance(tokenizer, tokenizers.Characters)
-    reader = _Reader(documents, errors if characters else None)
+    reader = _Reader(documents, errors if isinstance(tokenizer, tokenizers.Characters) else None)
     count = sum(len(block) for block in reader.blocks())
     if count < 2:
         raise RequestError(f"{documents[0].name} has {count} {tokenizer.unit}s, and judging a text takes at least 2")
-    encode = tokenizer.encode_codes if characters else lambda codes: codes
-    identity = ([d.identity for d in documents], errors, tokenizer.config())
-    return _store(reader, encode, count, tokenizers.smallest_type(tokenizer.size), identity)
+    return _store(reader, tokenizer, count, ([d.identity for d in documents], errors, tokenizer.config()))
 
 
 class _Reader:
@@ -123,7 +119,10 @@ class _Reader:
         kept, size, self.replaced = [], 0, 0
         for block in self._read():
             size += len(block)
-            kept = [*kept, block] if size <= SMALL else []
+            if size <= SMALL:
+                kept.append(block)
+            else:
+                kept.clear()
             yield block
         if size <= SMALL:
             self._kept = kept
@@ -144,7 +143,8 @@ class _Reader:
             for block in document.blocks():
                 yield np.frombuffer(block, np.uint8)
             return
-        decoder, read = codecs.getincrementaldecoder("utf-8")(self._handler), 0
+        errors = _COUNTING if self.errors == "replace" else self.errors
+        decoder, read = codecs.getincrementaldecoder("utf-8")(errors), 0
         for block in document.blocks():
             pending = len(decoder.getstate()[0])
             yield tokenizers.code_points(self._decode(document, decoder, block, read - pending)).astype(np.uint32)
@@ -153,6 +153,7 @@ class _Reader:
         yield tokenizers.code_points(self._decode(document, decoder, b"", read - pending, final=True)).astype(np.uint32)
 
     def _decode(self, document: Document, decoder, block: bytes, start: int, final: bool = False) -> str:
+        _replaced.count = 0
         try:
             text = decoder.decode(block, final)
         except UnicodeDecodeError as error:
@@ -161,25 +162,24 @@ class _Reader:
                 f"{document.name} is no UTF-8: byte 0x{wrong:02x} at offset {place:,} ({error.reason}); "
                 "data.errors=replace reads it all the same, data.tokenizer=bytes takes any file"
             ) from None
+        self.replaced += _replaced.count
         return text.removeprefix("\ufeff") if start == 0 else text
 
-    @functools.cached_property
-    def _handler(self) -> str:
-        """Name of what decodes: strictly, or replacing and counting."""
-        if self.errors == "strict":
-            return "strict"
-        name = f"kzoo-replace-{id(self)}"
 
-        def replace(error):
-            self.replaced += 1
-            return "\ufffd", error.end
+def _replace(error: UnicodeDecodeError) -> tuple[str, int]:
+    """What `str.decode` does with ``replace``, counted."""
+    _replaced.count += 1
+    return tokenizers.REPLACEMENT, error.end
 
-        codecs.register_error(name, replace)
-        return name
+
+# Python keeps such a function by its name for good, and with it all that it refers to: one for all readers.
+_replaced = threading.local()
+_COUNTING = "kzoo-replace"
+codecs.register_error(_COUNTING, _replace)
 
 
 def _ends(count: int, validation: float, test: float) -> dict[str, tuple[int, int]]:
-    """First and last place of each part that has any tokens."""
+    """First place of each part that has any tokens, and the place behind its last."""
     if validation + test >= 1:
         raise RequestError(f"data.validation {validation} and data.test {test} leave nothing of the text to train on")
     # Shares such as 0.1 are not exact: without rounding, 0.9 of 10 would be 9 or 8.
@@ -198,7 +198,9 @@ def _vocabulary(reader: _Reader, end: int, min_count: int) -> str:
     for block in reader.blocks():
         if place >= end:
             break
-        counts += np.bincount(block[: end - place], minlength=len(counts))
+        # As long as the block's largest code point asks for: texts may come in many small blocks.
+        found = np.bincount(block[: end - place])
+        counts[: len(found)] += found
         place += len(block)
     # A character that stands for unknown ones is none to be known, and half a surrogate pair is none at all.
     known = [c for c in np.flatnonzero(counts >= min_count).tolist() if c != 0xFFFD and c not in _SURROGATES]
@@ -207,24 +209,25 @@ def _vocabulary(reader: _Reader, end: int, min_count: int) -> str:
     return "".join(map(chr, known))
 
 
-def _store(reader: _Reader, encode: Callable, count: int, kind: type, identity: tuple) -> np.ndarray:
+def _store(reader: _Reader, tokenizer, count: int, identity: tuple) -> np.ndarray:
     """All tokens, in memory, or in a file that the next training finds again."""
     import psutil
 
+    kind = tokenizers.smallest_type(tokenizer.size)
     size = count * np.dtype(kind).itemsize
     if size <= max(SMALL, MEMORY_SHARE * psutil.virtual_memory().available):
-        return _fill(np.empty(count, kind), reader, encode)
+        return _fill(np.empty(count, kind), reader, tokenizer)
     path = cache.entry("text", identity, ".npy")
     if not path.is_file():
         console.say(f"writing {count:,} tokens to {path}")
         with cache.making(path) as temporary:
-            _fill(np.lib.format.open_memmap(temporary, "w+", kind, (count,)), reader, encode).flush()
+            _fill(np.lib.format.open_memmap(temporary, "w+", kind, (count,)), reader, tokenizer).flush()
     return np.load(path, mmap_mode="r")
 
 
-def _fill(tokens: np.ndarray, reader: _Reader, encode: Callable) -> np.ndarray:
+def _fill(tokens: np.ndarray, reader: _Reader, tokenizer) -> np.ndarray:
     place = 0
     for block in reader.blocks():
-        tokens[place : place + len(block)] = encode(block)
+        tokens[place : place + len(block)] = tokenizer.encode_codes(block)
         place += len(block)
     return tokens

@@ -74,8 +74,13 @@ def located(source: str, reading: Reading) -> dict:
     return {"source": f"{kind}:{Path(rest).expanduser().absolute()}"}
 
 
-_FORMS = {"builtin": "builtin:pydoc", "tfds": "tfds:NAME", "file": "file:PATH", "folder": "folder:PATH"}
-_FORMS["glob"] = "glob:PATTERN"
+_FORMS = {
+    "builtin": "builtin:pydoc",
+    "tfds": "tfds:NAME",
+    "file": "file:PATH",
+    "folder": "folder:PATH",
+    "glob": "glob:PATTERN",
+}
 
 
 def _parts(source: str) -> tuple[str, str]:

@@ -72,6 +72,10 @@ class Bytes:
         """Tokens of a text, int32 (bytes,)."""
         return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
 
+    def encode_codes(self, codes: np.ndarray) -> np.ndarray:
+        """Tokens of bytes, which are the bytes themselves."""
+        return codes
+
     def decode(self, tokens) -> str:
         """The text of tokens; what is no UTF-8 becomes U+FFFD."""
         return np.asarray(tokens, np.uint8).tobytes().decode("utf-8", "replace")

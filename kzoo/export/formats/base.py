@@ -11,9 +11,7 @@ import numpy as np
 
 from kzoo.build import portable
 from kzoo.errors import RequestError
-
-# The door of formats that hold nothing but the network; see `kzoo.runtimes`.
-NETWORK = "network"
+from kzoo.runtimes import NETWORK
 
 
 class Subject:
@@ -95,7 +93,6 @@ class Format(abc.ABC):
         precision: Of its arithmetic or weights; a key of `kzoo.comparison.RELATIVE_TOLERANCES`.
         extra: The extra of kzoo that brings its ``packages``.
         backends: Backends of Keras that can write it; empty for all.
-        calibrated: Whether it is made with examples of the recipe's data.
     """
 
     artefact: str
@@ -105,7 +102,6 @@ class Format(abc.ABC):
     extra: str = ""
     packages: ClassVar[tuple[str, ...]] = ()
     backends: ClassVar[tuple[str, ...]] = ()
-    calibrated: bool = False
 
     @abc.abstractmethod
     def save(self, subject: Subject, path: Path) -> dict[str, str]:

@@ -7,18 +7,14 @@ LiteRT has no arrays of tensors whose element shape is open, so that it holds no
 an open number of texts, as Keras's recurrent layers make. Of such a network it holds ``step``, one token.
 """
 
-import contextlib
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from kzoo.errors import WorkError
 from kzoo.export.formats.base import NETWORK, Format, Subject
 from kzoo.export.formats.saved_model import write_functions
+from kzoo.quiet import stderr_aside
 
 METADATA = "model.json"
 STEP = "step"
@@ -94,7 +90,7 @@ class LiteRTInt8(LiteRT):
     It holds one door: the network, or where LiteRT cannot hold that, a language model's ``step``.
     """
 
-    artefact, precision, calibrated = "model.int8.tflite", "int8", True
+    artefact, precision = "model.int8.tflite", "int8"
 
     def wanted(self, subject: Subject) -> list[str]:
         """The network, and the step if that is what it became."""
@@ -140,11 +136,12 @@ def convert(subject: Subject, doors: list[str], prepare=None) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=doors)
     if prepare is not None:
         prepare(converter, subject)
-    with _silence():
+    with stderr_aside():
         try:
             return converter.convert()
-        except Exception as error:  # of several kinds, with pages of MLIR
-            raise WorkError(_reason(error)) from None
+        except Exception as error:  # of several kinds, with pages of MLIR that were written too
+            reason = _reason(error)
+    raise WorkError(reason)
 
 
 def _reason(error: Exception) -> str:
@@ -171,18 +168,3 @@ def _with_metadata(content: bytes, card: dict) -> bytes:
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Turn file descriptor 2 away: the converter writes pages of MLIR there, and raises them as well."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)

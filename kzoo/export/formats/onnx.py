@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from kzoo.errors import WorkError
+from kzoo.errors import WorkError, first_line
 from kzoo.export.formats import onnx_weights
 from kzoo.export.formats.base import NETWORK, Format, Subject
 
@@ -242,8 +242,3 @@ def hushed() -> Iterator[list[str]]:
     finally:
         for x, handlers, propagate in before:
             x.handlers[:], x.propagate = handlers, propagate
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from kzoo.errors import WorkError
+from kzoo.errors import WorkError, first_line
 from kzoo.export.formats.base import NETWORK, Format, Subject
-from kzoo.export.formats.onnx import Onnx, first_line, graph, hushed
+from kzoo.export.formats.onnx import Onnx, graph, hushed
 from kzoo.run import write_json
 
 

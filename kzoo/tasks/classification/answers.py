@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.data import decode
-from kzoo.errors import RequestError, nearest
+from kzoo.errors import RequestError, first_line, nearest
 from kzoo.tasks import base
 from kzoo.tasks.classification import gradcam
 
@@ -167,7 +167,7 @@ class Answers(base.Answers):
         except OSError as error:
             raise RequestError(f"{name} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise RequestError(f"{name} is no readable image: {str(error).partition(chr(10))[0]}") from None
+            raise RequestError(f"{name} is no readable image: {first_line(error)}") from None
 
     def _normalize(self, pixels):
         mean, std = (tf.constant(self.how[k], tf.float32) for k in ("mean", "std"))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.run import atomic
+
 
 def judge(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
     """Judge predictions against the truth.
@@ -48,14 +50,12 @@ def judge(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> d
 
 def draw_confusion_matrix(matrix: list[list[int]], classes: tuple[str, ...], path: Path) -> Path:
     """Draw a confusion matrix, coloured by the share of each true class, with counts where they fit."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = min(4 + 0.45 * len(classes), 30)
     figure = Figure((size, size), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title=f"accuracy {np.trace(counts) / max(counts.sum(), 1):.2%}")
@@ -67,5 +67,6 @@ def draw_confusion_matrix(matrix: list[list[int]], classes: tuple[str, ...], pat
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
     return path

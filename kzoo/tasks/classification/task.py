@@ -9,6 +9,7 @@ import numpy as np
 from kzoo.data.images import Collection, FileImages, Images, channel_statistics, hold_out
 from kzoo.data.pipeline import Batches, Normalization, explained
 from kzoo.data.sources import located, open_collection
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -44,21 +45,16 @@ class Task(base.Task):
     def card(self) -> dict[str, Any]:
         """Model, arguments, labels and preprocessing."""
         height, width, channels = self.collection.parts["train"].shape
-        return {
-            "task": "classification",
-            "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
-            "labels": list(self.collection.classes),
-            "preprocessing": {
+        return self.common_card(
+            labels=list(self.collection.classes),
+            preprocessing={
                 "image_size": [height, width],
                 "channels": channels,
                 "fit": self.recipe.data.fit,
                 "mean": list(self.normalization.mean),
                 "std": list(self.normalization.std),
             },
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
+        )
 
     def samples(self) -> dict[str, np.ndarray]:
         """Raw uint8 images, of the test part where there is one, evenly spaced."""
@@ -192,8 +188,7 @@ class Task(base.Task):
                     f"{source}: {name} images are {images.shape} and training images {parts['train'].shape}: "
                     "say data.image_size and data.channels"
                 )
-        if "validation" not in parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
-            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+        self.check_validation(parts)
 
     def _check_class_weights(self) -> None:
         wanted = self.recipe.train.class_weights
@@ -228,5 +223,5 @@ class Task(base.Task):
 
 def _spaced(images: Images, count: int) -> dict[str, np.ndarray]:
     """So many images with their labels, evenly spaced."""
-    pixels, labels = images.batch(np.unique(np.linspace(0, len(images) - 1, count).astype(int)))
+    pixels, labels = images.batch(spaced(len(images), count))
     return {"images": pixels, "labels": labels}

@@ -5,6 +5,7 @@ import numpy as np
 
 from kzoo.data.images import Images
 from kzoo.data.pipeline import Normalization
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 
 # Images that the covariance is taken of, and what keeps a direction of hardly any variance from being blown up.
@@ -61,7 +62,7 @@ def kernel(images: Images, normalization: Normalization, size: tuple[int, int]) 
         first half gives uncorrelated values of unit variance, the largest eigenvalue's first; the second half is its
         negative.
     """
-    places = np.unique(np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int))
+    places = spaced(len(images), IMAGES)
     length = size[0] * size[1] * images.shape[2]
     count, squares = 0, np.zeros((length, length))
     step = max(1, _VALUES // (images.shape[0] * images.shape[1] * length))

@@ -39,11 +39,9 @@ def judge(returns: np.ndarray, lengths: np.ndarray, resamples: int = 10_000) -> 
 
 def draw_returns(returns: list[float], path: Path) -> Path:
     """Draw the distribution of returns."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.hist(returns, bins=20)
     axes.set_xlabel("return")

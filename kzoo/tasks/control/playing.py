@@ -46,7 +46,13 @@ def play(
             return _episodes(lanes, model, episodes, lambda: None)
         with atomic(video) as temporary:
             film = _Film(environment, temporary)
-            found = _episodes(lanes, model, episodes, film.shoot)
+            try:
+                found = _episodes(lanes, model, episodes, film.shoot)
+            except BaseException:
+                # ffmpeg waits for more frames until it is told that there are none.
+                with contextlib.suppress(Exception):
+                    film.finish()
+                raise
             film.finish()
             return found
     finally:
@@ -117,8 +123,9 @@ class _Film:
     _capture_frame = shoot
 
     def finish(self) -> None:
-        """Close the file."""
-        self.writer.finish()
+        """Close the file, if there is one."""
+        if self.writer is not None:
+            self.writer.finish()
 
     def _picture(self) -> np.ndarray:
         import gymnasium
@@ -131,12 +138,10 @@ class _Film:
 
     def _open(self, picture: np.ndarray) -> None:
         from matplotlib import animation
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         height, width = picture.shape[:2]
         figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-        FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
         self.image = axes.imshow(picture)

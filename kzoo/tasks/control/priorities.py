@@ -96,9 +96,13 @@ class PrioritisedReplay(Replay):
     def update(self, places: np.ndarray, errors: np.ndarray) -> None:
         """Set priorities by absolute errors; places that were overwritten or are not usable stay so."""
         places, errors = places.reshape(-1), errors.reshape(-1).astype(np.float64) + _LEAST
+        # Of a training that has diverged the evaluation tells; what is no number must not spread through the sums.
+        finite = np.isfinite(errors)
+        places, errors = places[finite], errors[finite]
         known = self.tree[places] > 0
-        self.tree.set(places[known], errors[known] ** self.alpha)
-        self.highest[0] = max(self.highest[0], errors.max())
+        if known.any():
+            self.tree.set(places[known], errors[known] ** self.alpha)
+            self.highest[0] = max(self.highest[0], errors.max())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that the memory holds, by name."""

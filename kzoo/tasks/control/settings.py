@@ -6,11 +6,8 @@ import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kzoo import cards, recipe, sections
-from kzoo.errors import RequestError, nearest
+from kzoo.errors import RequestError
 from kzoo.sections import Settings, Share
-
-# What an evaluation yields and `train.monitor` may name.
-FIGURES = ("val_return", "val_length")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -125,15 +122,13 @@ class Recipe(recipe.Recipe):
 
     data: Data = Data()
     train: Train = Train()
+    figures: ClassVar[tuple[str, ...]] = ("val_return", "val_length")
 
     def check(self) -> None:
         """See `kzoo.recipe.Recipe.check`."""
         from kzoo.tasks.control import environments
 
         super().check()
-        if self.train.monitor not in ("", *FIGURES):
-            hint = nearest(self.train.monitor, FIGURES)
-            raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
         if self.train.capacity < self.data.batch_size:
             raise RequestError(
                 f"train.capacity is {self.train.capacity}, and a batch takes {self.data.batch_size} transitions"

@@ -1,5 +1,6 @@
 """Q-networks in Gymnasium's environments: from a recipe to a trained and judged policy."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -72,21 +73,16 @@ class Task(base.Task):
 
     def card(self) -> dict[str, Any]:
         """Model, arguments, environment and observations."""
-        return {
-            "task": "control",
-            "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
-            "environment": {
+        return self.common_card(
+            environment={
                 "env": self.recipe.data.env,
                 "env_arguments": self.recipe.data.env_arguments,
                 "stack": self.recipe.data.stack,
                 "observation_shape": list(self.seen.observation_shape),
                 "dtype": self.seen.dtype,
                 "num_actions": self.seen.num_actions,
-            },
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
+            }
+        )
 
     def samples(self) -> dict[str, np.ndarray]:
         """Observations of an episode played at random."""
@@ -95,23 +91,23 @@ class Task(base.Task):
         )
         rng, found, began = np.random.default_rng(0), [], time.perf_counter()
         wanted = max(LEAST, min(SAMPLES, MOST_BYTES // (4 * max(1, int(np.prod(self.seen.observation_shape))))))
-        while len(found) < wanted and (len(found) < LEAST or time.perf_counter() - began < MOST_SECONDS):
-            found.append(lanes.observations[0].copy())
-            _, terminated, truncated = lanes.step(0, int(rng.integers(self.seen.num_actions)))
-            if terminated or truncated:
-                lanes.reset(0)
-        lanes.close()
+        with contextlib.closing(lanes):
+            while len(found) < wanted and (len(found) < LEAST or time.perf_counter() - began < MOST_SECONDS):
+                found.append(lanes.observations[0].copy())
+                _, terminated, truncated = lanes.step(0, int(rng.integers(self.seen.num_actions)))
+                if terminated or truncated:
+                    lanes.reset(0)
         return {"observations": np.stack(found)}
 
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Act and learn; leave the best evaluation's weights in the model."""
-        training = Training(self.recipe, run, model, self.build(), self.monitor)
-        training.restore()
-        if training.steps:
-            console.say(f"going on after step {training.steps:,} of {self.recipe.train.steps:,}")
         epochs = self.recipe.train.epochs
-        training.go(min(until or epochs, epochs))
-        return training.finish() if training.epoch >= epochs else None
+        with contextlib.closing(Training(self.recipe, run, model, self.build(), self.monitor)) as training:
+            training.restore()
+            if training.steps:
+                console.say(f"going on after step {training.steps:,} of {self.recipe.train.steps:,}")
+            training.go(min(until or epochs, epochs))
+            return training.finish() if training.epoch >= epochs else None
 
     @property
     def splits(self) -> set[str]:

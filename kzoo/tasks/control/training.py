@@ -1,6 +1,5 @@
 """The training: act, remember, take gradient steps, evaluate, write a checkpoint."""
 
-import contextlib
 import functools
 import time
 import zipfile
@@ -30,6 +29,7 @@ class Training:
     """A training between two of its gradient steps.
 
     Attributes:
+        epoch: Evaluations so far.
         steps: Steps in the environments so far.
         updates: Gradient steps so far.
         best: The best evaluation's monitored figure, None before the first, and its number, counted from 1.
@@ -61,7 +61,7 @@ class Training:
         self.policy, self.actions = acting.values_of(online), int(online.outputs[0].shape[-1])
         self.replay = self._memory()
         self.rng = np.random.default_rng([self.settings.seed, 3])
-        self.steps, self.updates, self.seconds = 0, 0, 0.0
+        self.epoch, self.steps, self.updates, self.seconds = 0, 0, 0, 0.0
         self.sums, self.finished, self.losses = [0.0] * data.num_envs, [], []
         self.best, self.best_epoch = None, 0
 
@@ -89,7 +89,9 @@ class Training:
             self.seconds = before + time.perf_counter() - began
             self._save()
 
-    epoch = 0
+    def close(self) -> None:
+        """Close the environments."""
+        self.lanes.close()
 
     def _end(self, epoch: int) -> int:
         """Steps after which an evaluation comes: the first whole burst in which it is due, or all there are."""
@@ -237,9 +239,7 @@ class Training:
             self._remember()
             self._rejoin(known["lanes"])
         self.run.write_metrics(self.run.metrics(before_epoch=self.epoch))
-        for leftover in path.parent.glob(".*.npz"):
-            with contextlib.suppress(FileNotFoundError):
-                leftover.unlink()
+        self.run.sweep()
 
     def _remember(self) -> None:
         """Read the memory that belongs to the checkpoint."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kzoo.data import decode
 from kzoo.data.detection import augment, videos
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 from kzoo.tasks import base
 from kzoo.tasks.detection import writing
 from kzoo.tasks.detection.detections import Detections, finish, finish_plainly, in_pixels, of_batch
@@ -240,7 +240,7 @@ class Answers(base.Answers):
         except OSError as error:
             raise RequestError(f"{name} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise RequestError(f"{name} is no readable picture: {str(error).partition(chr(10))[0]}") from None
+            raise RequestError(f"{name} is no readable picture: {first_line(error)}") from None
 
 
 def _encoded(samples: dict[str, np.ndarray]) -> list[bytes]:

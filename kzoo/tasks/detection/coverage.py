@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kzoo import boxes as rectangles
+from kzoo.data.spacing import spaced
 
 # Upper edges of the sizes, as the square root of the area in pixels of the network's input.
 SIZES = {"tiny": 16.0, "small": 32.0, "medium": 96.0, "large": float("inf")}
@@ -80,7 +81,7 @@ def best_overlaps(objects: np.ndarray, default_boxes: np.ndarray) -> np.ndarray:
 
 def sample(objects: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most so many objects as can be looked at in seconds, evenly spaced."""
-    places = np.unique(np.linspace(0, len(objects) - 1, _MOST).astype(int)) if len(objects) else np.zeros(0, int)
+    places = spaced(len(objects), _MOST)
     return objects[places], labels[places]
 
 

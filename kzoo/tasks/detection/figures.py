@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.detection.truth import Truth
+from kzoo.data.spacing import spaced
+from kzoo.run import atomic
 from kzoo.tasks.detection import coco, kitti, voc
 from kzoo.tasks.detection.detections import Detections
 
@@ -76,11 +78,9 @@ def judge(
 
 def draw_curves(figures: dict, path: Path) -> Path:
     """Draw precision over recall at IoU 0.5, a line for each class, and where the threshold lies."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((6, 5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, curve in figures["curves"].items():
         own = figures["per_class"][name]
@@ -89,7 +89,8 @@ def draw_curves(figures: dict, path: Path) -> Path:
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set_title(f"IoU 0.5; points at score {figures['threshold']:.2f}, F1 {figures['f1']:.3f}")
     axes.legend(frameon=False, loc="lower left")
-    figure.savefig(path)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
     return path
 
 
@@ -105,7 +106,7 @@ def _kitti(truths, found, classes) -> dict:
 
 def _thinned(matched: coco.Matched) -> dict[str, list[float]]:
     precision, recall, scores = matched.curve(0)
-    places = np.unique(np.linspace(0, len(scores) - 1, _POINTS).astype(int)) if len(scores) else np.zeros(0, int)
+    places = spaced(len(scores), _POINTS)
     columns = (("recall", recall), ("precision", precision), ("score", scores))
     return {name: [round(float(v), 5) for v in values[places]] for name, values in columns}
 

@@ -12,6 +12,7 @@ from kzoo.data.detection.collection import Collection, Part, hold_out
 from kzoo.data.detection.pipeline import Batches
 from kzoo.data.detection.sources import located, open_collection
 from kzoo.data.pipeline import Normalization, explained
+from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -50,8 +51,7 @@ class Task(base.Task):
         parts = self.collection.parts
         if "validation" not in parts and data.validation and len(parts["train"]) > 1:
             parts["train"], parts["validation"] = hold_out(parts["train"], data.validation, data.seed)
-        if "validation" not in parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
-            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+        self.check_validation(parts)
         for part in {id(p.pictures): p for p in parts.values()}.values():
             part.pictures.keep(data.cache, channels)
         self._resolve()
@@ -60,27 +60,17 @@ class Task(base.Task):
         """Model, arguments, labels and preprocessing."""
         height, width, channels = self._input_shape
         detect = self.recipe.detect
-        return {
-            "task": "detection",
-            "model": self.recipe.model,
-            "arguments": self._lasting(),
-            "labels": list(self.collection.classes),
-            "preprocessing": {
+        return self.common_card(
+            labels=list(self.collection.classes),
+            preprocessing={
                 "image_size": [height, width],
                 "channels": channels,
                 "fit": self.recipe.data.fit,
                 "mean": list(self.normalization.mean),
                 "std": list(self.normalization.std),
             },
-            "detect": {"score": detect.score, "overlap": detect.overlap, "limit": detect.limit},
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
-
-    def _lasting(self) -> dict[str, Any]:
-        """The arguments that a finished network is built with."""
-        lasting = registry.lasting(self.recipe.model, self.recipe.arguments)
-        return {k: v for k, v in lasting.items() if k != "dtype_policy"}
+            detect={"score": detect.score, "overlap": detect.overlap, "limit": detect.limit},
+        )
 
     def samples(self) -> dict[str, np.ndarray]:
         """Encoded pictures of their own size, of the test part where there is one, evenly spaced."""
@@ -95,7 +85,7 @@ class Task(base.Task):
         """So many encoded pictures, evenly spaced."""
         import tensorflow as tf
 
-        places = np.unique(np.linspace(0, len(part) - 1, count).astype(int))
+        places = spaced(len(part), count)
         pictures = [p for p in (part.picture(int(n)) for n in places) if p is not None]
         if not pictures:
             raise RequestError(f"none of the pictures of {self.recipe.data.source} can be read")
@@ -112,20 +102,11 @@ class Task(base.Task):
     def initial(self, fresh: bool):
         """The model with what ``train.weights`` and ``arguments.backbone_weights`` say."""
         weights = self.recipe.train.weights
-        if not fresh:
-            return self.build(self.recipe.arguments.get("dtype_policy"))
-        if weights is None or not transfer.is_foreign(weights, self.recipe.model):
+        if not fresh or weights is None or not transfer.is_foreign(weights, self.recipe.model):
             return super().initial(fresh)
         model = build(self.recipe.model, **self.recipe.arguments)
         transfer.carry(weights, model)
         return model
-
-    def build(self, dtype_policy: str | None = None):
-        """Build the recipe's model without fetching weights that will be replaced anyhow."""
-        arguments = self._lasting()
-        if dtype_policy is not None and self.takes("dtype_policy"):
-            arguments["dtype_policy"] = dtype_policy
-        return build(self.recipe.model, **arguments)
 
     def fit(self, model, run: Run, until: int | None = None) -> dict[str, Any] | None:
         """Train on the training part, judged on the validation part after each epoch."""
@@ -325,7 +306,7 @@ class Task(base.Task):
         if kind == "unit":
             return (0.0,) * channels, (255.0,) * channels
         part = self.collection.parts["train"]
-        places = np.unique(np.linspace(0, len(part) - 1, _STATISTICS).astype(int))
+        places = spaced(len(part), _STATISTICS)
         pixels = [p for p in (part.picture(int(n)) for n in places) if p is not None]
         if not pixels:
             raise RequestError(f"none of the pictures of {self.recipe.data.source} can be read")

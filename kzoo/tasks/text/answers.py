@@ -28,7 +28,7 @@ class Answers(base.Answers):
         self.tokenizer = tokenizers.from_config(card["tokenizer"])
         # An empty prompt is continued as the beginning of a line is.
         self.beginning = int(self.tokenizer.encode("\n")[0]) or 1
-        self._writers: dict[int, _Writer] = {}
+        self._writer: _Writer | None = None
 
     def answer(
         self,
@@ -224,8 +224,9 @@ class Answers(base.Answers):
         choice.check()
         rows = [self.encode(p, unknown) for p in prompts]
         decoders = [self.tokenizer.streaming() for _ in rows]
-        writer = self._writers.setdefault(id(model), _Writer(model, self.tokenizer.never))
-        for tokens, last in writer.pieces(rows, choice, seed, length, piece):
+        if self._writer is None or self._writer.network is not model:
+            self._writer = _Writer(model, self.tokenizer.never)
+        for tokens, last in self._writer.pieces(rows, choice, seed, length, piece):
             yield [decode(row, final=last) for decode, row in zip(decoders, tokens, strict=True)]
 
 
@@ -233,7 +234,7 @@ class _Writer:
     """A network's compiled loops."""
 
     def __init__(self, network, never: tuple[int, ...]):
-        self.network = network  # whose identity the cache knows it by
+        self.network = network
         # What runs in another runtime cannot be compiled.
         fused = isinstance(network, keras.Model) and not networks.grows(network)
         self.start = tf.function(

@@ -6,6 +6,7 @@ length, each is read from an empty state, and the mean over all places is taken;
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from kzoo.tasks.text import network as networks
 
 CHUNK = 128
 ROWS = 64
+_LARGEST_LOSS = math.log(sys.float_info.max)  # beyond it the perplexity is no number of the machine's
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def figures(costs: np.ndarray, cut: np.ndarray, window: int) -> dict[str, Any]:
     return {
         "loss": loss,
         "bits": loss / math.log(2),
-        "perplexity": math.exp(loss),
+        "perplexity": math.exp(loss) if loss < _LARGEST_LOSS else math.inf,
         "window_loss": window_loss,
         "window_bits": window_loss / math.log(2),
         "window": window,

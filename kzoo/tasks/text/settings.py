@@ -6,11 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from kzoo import cards, recipe, sections
 from kzoo.data.reading import Reading
-from kzoo.errors import RequestError, nearest
 from kzoo.sections import Settings, Share
-
-# What an epoch yields and `train.monitor` may name.
-FIGURES = ("bits", "loss", "val_bits", "val_loss")
 
 
 class Data(Settings):
@@ -69,15 +65,13 @@ class Recipe(recipe.Recipe):
     data: Data = Data()
     train: Train = Train()
     reads_files: ClassVar[bool] = False
+    figures: ClassVar[tuple[str, ...]] = ("bits", "loss", "val_bits", "val_loss")
 
     def check(self) -> None:
         """See `kzoo.recipe.Recipe.check`."""
         from kzoo.data.text.sources import check
 
         super().check()
-        if self.train.monitor not in ("", *FIGURES):
-            hint = nearest(self.train.monitor, FIGURES)
-            raise RequestError(f"train.monitor: there is no figure {self.train.monitor!r}{hint}")
         check(self.data.source, self.data.reading())
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo.data.spacing import spaced
 from kzoo.data.text import batches, sources
 from kzoo.data.text.corpus import Corpus, open_corpus
 from kzoo.errors import RequestError
@@ -53,15 +54,7 @@ class Task(base.Task):
 
     def card(self) -> dict[str, Any]:
         """Model, arguments, tokeniser, and what the model's state consists of (without the batch)."""
-        return {
-            "task": "text",
-            "model": self.recipe.model,
-            "arguments": {k: v for k, v in self.recipe.arguments.items() if k != "dtype_policy"},
-            "tokenizer": self.corpus.tokenizer.config(),
-            "state": self._state,
-            "recipe": self.recipe.name,
-            "recipe_digest": self.recipe.digest(),
-        }
+        return self.common_card(tokenizer=self.corpus.tokenizer.config(), state=self._state)
 
     def samples(self) -> dict[str, np.ndarray]:
         """Pieces of the part that is not trained on, where there is one: ``tokens``, int32 (pieces, tokens)."""
@@ -136,8 +129,7 @@ class Task(base.Task):
         values["arguments"]["vocab_size"] = found
         if self.takes("dtype_policy"):
             values["arguments"].setdefault("dtype_policy", precision.policy(self.recipe.train.precision))
-        if "validation" not in self.corpus.parts and (self.recipe.train.early_stopping or self.recipe.train.monitor):
-            raise RequestError("train.early_stopping and train.monitor need a validation part: set data.validation")
+        self.check_validation(self.corpus.parts)
         self.recipe = from_values(values, name=self.recipe.name)
 
     def _chunks(self) -> batches.Lanes | batches.Windows:
@@ -162,5 +154,5 @@ class Task(base.Task):
 def _spaced(tokens: np.ndarray, count: int) -> dict[str, np.ndarray]:
     """So many pieces of a text, evenly spaced."""
     length = min(SAMPLE_LENGTH, len(tokens))
-    starts = np.unique(np.linspace(0, len(tokens) - length, count).astype(int))
+    starts = spaced(len(tokens) - length + 1, count)
     return {"tokens": np.stack([tokens[s : s + length] for s in starts]).astype(np.int32)}

@@ -1,8 +1,10 @@
 """What the sources that are folders share."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kzoo.data.detection.collection import Reading
+from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.truth import Truth
 from kzoo.errors import RequestError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -65,6 +67,45 @@ def picture_of(folder: Path, name: str) -> Path | None:
     return next(
         (p for s in SUFFIXES for p in (folder / f"{name}{s}", folder / f"{name}{s.upper()}") if p.is_file()), None
     )
+
+
+def labelled(
+    pictures: Path,
+    labels: Path,
+    suffix: str,
+    names: Iterable[str],
+    parse: Callable[[bytes], Truth],
+    channels: int,
+    problems: Problems,
+) -> Raw:
+    """Pictures of a list with a label file each; what is not there or cannot be read is left out and noted.
+
+    Args:
+        pictures: Their folder.
+        labels: Folder of the label files.
+        suffix: Of a label file, such as ``.txt``.
+        names: Names without suffix.
+        parse: From a label file's content to objects; raises ValueError where it is wrong.
+        channels: 1 or 3.
+        problems: Where they are noted.
+    """
+    paths, truths = [], []
+    for name in names:
+        path, label = picture_of(pictures, name), labels / f"{name}{suffix}"
+        if path is None:
+            problems.add("pictures that a list names and that are not there", pictures / name)
+            continue
+        if not label.is_file():
+            problems.add("pictures without a label file", path)
+            continue
+        try:
+            truths.append(parse(label.read_bytes()))
+        except (OSError, ValueError) as error:
+            problems.add("label files that cannot be read", label, str(error))
+            continue
+        paths.append(path)
+    found, kept = file_pictures(paths, channels, problems)
+    return Raw(found, [truths[i] for i in kept])
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.collection import Problems, Raw, Reading
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.errors import RequestError
@@ -72,23 +70,7 @@ def _lists(root: Path) -> dict[str, Path]:
 
 
 def _part(root: Path, names: list[str], reading: Reading, problems: Problems) -> Raw:
-    paths, truths = [], []
-    for name in names:
-        path, label = (
-            _folders.picture_of(root / "training" / "image_2", name),
-            root / "training/label_2" / f"{name}.txt",
-        )
-        if path is None:
-            problems.add("pictures that a list names and that are not there", root / "training" / "image_2" / name)
-            continue
-        if not label.is_file():
-            problems.add("pictures without a label file", path)
-            continue
-        try:
-            truths.append(parse(label.read_text("utf-8")))
-        except ValueError as error:
-            problems.add("label files that cannot be read", label, str(error))
-            continue
-        paths.append(path)
-    pictures, kept = file_pictures(paths, reading.channels, problems)
-    return Raw(pictures, [truths[i] for i in np.asarray(kept)])
+    pictures, labels = root / "training" / "image_2", root / "training" / "label_2"
+    return _folders.labelled(
+        pictures, labels, ".txt", names, lambda content: parse(content.decode("utf-8")), reading.channels, problems
+    )

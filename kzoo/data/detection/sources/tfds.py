@@ -12,7 +12,7 @@ from kzoo import cache
 from kzoo.data.detection.collection import MEMORY_SHARE, Pictures, Problems, Raw, Reading
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.data.sources import tfds as prepared
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 
 _PARTS = ("train", "validation", "test")
 # Names of the features in the sets of TFDS; the first that is there is taken.
@@ -64,9 +64,7 @@ def _part(builder, split: str, label: str, reading: Reading, problems: Problems,
             split=split, decoders={"image": tfds.decode.SkipDecoding()}, read_config=_in_order(tfds)
         )
     except Exception as error:  # TFDS raises many kinds for a split it does not know
-        raise RequestError(
-            f"data.parts: tfds:{builder.info.name} has no {split!r}: {str(error).partition(chr(10))[0]}"
-        ) from None
+        raise RequestError(f"data.parts: tfds:{builder.info.name} has no {split!r}: {first_line(error)}") from None
     if reading.limit:
         dataset = dataset.take(reading.limit)
     names = builder.info.features["objects"].feature[label].int2str

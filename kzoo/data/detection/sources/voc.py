@@ -3,7 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.collection import Problems, Raw, Reading
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.errors import RequestError
@@ -71,20 +71,5 @@ def _lists(root: Path) -> dict[str, Path]:
 
 
 def _part(root: Path, names: list[str], reading: Reading, problems: Problems) -> Raw:
-    paths, truths = [], []
-    for name in names:
-        path, label = _folders.picture_of(root / "JPEGImages", name), root / "Annotations" / f"{name}.xml"
-        if path is None:
-            problems.add("pictures that a list names and that are not there", root / "JPEGImages" / name)
-            continue
-        if not label.is_file():
-            problems.add("pictures without a label file", path)
-            continue
-        try:
-            truths.append(parse(label.read_bytes()))
-        except ValueError as error:
-            problems.add("label files that cannot be read", label, str(error))
-            continue
-        paths.append(path)
-    pictures, kept = file_pictures(paths, reading.channels, problems)
-    return Raw(pictures, [truths[i] for i in kept])
+    pictures, labels = root / "JPEGImages", root / "Annotations"
+    return _folders.labelled(pictures, labels, ".xml", names, parse, reading.channels, problems)

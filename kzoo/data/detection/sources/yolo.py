@@ -8,7 +8,7 @@ import yaml
 from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, first_line
 
 # How far beyond the picture a share may lie: rounding, and boxes that were drawn over the edge.
 _SLACK = 0.1
@@ -95,7 +95,7 @@ def _described(path: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RequestError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from None
+        raise RequestError(f"{path} cannot be read: {first_line(error)}") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[i] for i in range(len(names))]

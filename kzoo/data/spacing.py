@@ -1,0 +1,16 @@
+"""Some of many, evenly spaced."""
+
+import numpy as np
+
+
+def spaced(length: int, count: int) -> np.ndarray:
+    """At most so many places, evenly spaced, the first and the last among them; all where there are no more.
+
+    Args:
+        length: How many places there are.
+        count: How many to take at most.
+
+    Returns:
+        int64 (places,), rising.
+    """
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int))
