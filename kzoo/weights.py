@@ -121,6 +121,7 @@ def _load_keras_file(model, path: Path, spare: tuple) -> None:
     needed = sum(int(np.prod(v.shape)) * 4 for v in model.variables)
     # Keras files may carry the optimiser's moments and a few counters beside the weights.
     shapes = vetting.check_keras(path, 4 * needed + 65536)
+    vetting.check_unchanged(path)
     try:
         if _differs_in_head_alone(model, shapes, spare):
             _load_all_but_the_head(model, path, spare)
