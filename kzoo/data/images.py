@@ -203,6 +203,25 @@ def hold_out(images: Images, share: float, seed: int) -> tuple[Images, Images]:
     return images.take(stays), images.take(held_out)
 
 
+def fitted(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+    """Images in memory with the channels and of the size that are asked for.
+
+    Args:
+        pixels: uint8, (count, height, width, 1 or 3).
+        reading: Its ``channels``, ``size`` and ``fit`` are looked at.
+    """
+    if reading.channels == 1 and pixels.shape[-1] == 3:
+        pixels = np.round(pixels @ np.array([0.2989, 0.587, 0.114], np.float32)).astype(np.uint8)[..., None]
+    elif reading.channels == 3 and pixels.shape[-1] == 1:
+        pixels = np.repeat(pixels, 3, -1)
+    if reading.size is None or tuple(pixels.shape[1:3]) == tuple(reading.size):
+        return pixels
+    from kzoo.data import decode
+
+    starts = range(0, len(pixels), 1024)
+    return np.concatenate([decode.resize(pixels[i : i + 1024], reading.size, reading.fit).numpy() for i in starts])
+
+
 def channel_statistics(images: Images, limit: int = 10_000) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, in pixel units, over at most `limit` evenly spaced images."""
     places = np.unique(np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.images import Collection, Images
+from kzoo.data.images import Collection, Images, fitted
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError
 
@@ -73,15 +73,4 @@ def _pixels(values: np.ndarray, place: str, reading: Reading) -> np.ndarray:
         values = np.round(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:
         raise RequestError(f"{place} must be uint8 or floats, not {values.dtype}")
-    if reading.channels == 1 and values.shape[-1] == 3:
-        values = np.round(values @ np.array([0.2989, 0.587, 0.114], np.float32)).astype(np.uint8)[..., None]
-    elif reading.channels == 3 and values.shape[-1] == 1:
-        values = np.repeat(values, 3, -1)
-    if reading.size is not None and tuple(values.shape[1:3]) != tuple(reading.size):
-        from kzoo.data import decode
-
-        chunks = [
-            decode.resize(values[i : i + 1024], reading.size, reading.fit).numpy() for i in range(0, len(values), 1024)
-        ]
-        values = np.concatenate(chunks)
-    return values
+    return fitted(values, reading)
