@@ -234,7 +234,10 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # a folder has that name
+            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
