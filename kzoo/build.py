@@ -19,8 +19,8 @@ def build(name: str, *, weights: str | Path | None = None, **arguments):
         name: A name from `kzoo.list_models`.
         weights: The tag of trained weights (``mnist``; see `kzoo.list_weights`), whose network's arguments are then the
             defaults; or a run folder, or a ``.keras``, ``.h5``, ``.weights.h5`` or checkpoint file of the same network;
-            None for random initial weights. Where only the last layer differs in shape, because the classes do, that
-            layer starts anew and is named.
+            None for random initial weights. Where only the last layers differ in shape, because the classes do, these
+            start anew and are named.
         **arguments: The builder's own arguments; see `kzoo.info`.
 
     Returns:
@@ -142,8 +142,8 @@ def features(model):
         model: From `build` or `load`; its layers are shared, not copied.
 
     Returns:
-        A ``keras.Model`` with the same input, whose output is a dict from stage (``stem``, ``stage1``, ``group1``, ...)
-        to its maps, (batch, height, width, channels).
+        A ``keras.Model`` with the same input, whose output is a dict from stage (``stem``, ``stage1``, ``group1``, ...;
+        ``conv1``, ... where each convolution is one) to its maps, (batch, height, width, channels).
 
     Raises:
         RequestError: The model has no named stages.
@@ -152,9 +152,9 @@ def features(model):
 
     ends = {}
     for layer in model.layers:
-        stage = re.match(r"(stem|stage\d+|group\d+)_", layer.name)
+        stage = re.match(r"(stem|stage\d+|group\d+)_|conv\d+$", layer.name)
         if stage and len(layer.output.shape) == 4:
-            ends[stage[1]] = layer.output
+            ends[stage[1] or layer.name] = layer.output
     if not ends:
         raise RequestError(f"{model.name} has no stages of feature maps; its layers are no stem_... and stage1_...")
     return keras.Model(model.inputs[0], ends, name=f"{model.name}_features")

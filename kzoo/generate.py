@@ -44,7 +44,6 @@ def stream(run: Run | str | Path, prompt: str = "", *, seed: int | None = None, 
     Args and errors: see `generate`; what is wrong is raised before the first piece is asked for.
     """
     model, answers, seed = _open(run, seed)
-    answers.encode(prompt, options.get("unknown", "error"))
     return answers.stream(model, prompt, seed=seed, **options)
 
 

@@ -264,7 +264,10 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         flush(temporary)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # a folder has that name
+            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
         flush(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -243,11 +243,13 @@ def load_saved_model(path: Path):
     """What TensorFlow loads from a SavedModel's folder, once its operations were looked at.
 
     Raises:
-        RequestError: It could do more than compute (`kzoo.vetting.check_saved_model`), or is damaged.
+        RequestError: It could do more than compute (`kzoo.vetting.check_saved_model`), is damaged, or was changed since
+            it was verified.
     """
     import tensorflow as tf
 
     vetting.check_saved_model(path)
+    vetting.check_unchanged(path)
     try:
         return tf.saved_model.load(str(path))
     except Exception as error:  # what a damaged one raises is of many kinds

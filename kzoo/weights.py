@@ -97,8 +97,8 @@ def load_into(model, source: str | Path, *, new_head: bool = False) -> None:
     Args:
         model: The built model.
         source: A run folder, or a ``.keras``, ``.h5``, ``.weights.h5`` or ``.npz`` file.
-        new_head: Whether the last layer with weights may start anew where the file's has another shape; it is then
-            named. All others must fit.
+        new_head: Whether the last layers with weights, of which a detector has several, may start anew where the
+            file's have another shape; they are then named. All others must fit.
 
     Raises:
         RequestError: There is no such file, or its arrays do not fit.
@@ -121,6 +121,7 @@ def _load_keras_file(model, path: Path, spare: tuple) -> None:
     needed = sum(int(np.prod(v.shape)) * 4 for v in model.variables)
     # Keras files may carry the optimiser's moments and a few counters beside the weights.
     shapes = vetting.check_keras(path, 4 * needed + 65536)
+    vetting.check_unchanged(path)
     try:
         if _differs_in_head_alone(model, shapes, spare):
             _load_all_but_the_head(model, path, spare)
@@ -138,24 +139,35 @@ def _differs_in_head_alone(model, shapes: Counter, spare: tuple) -> bool:
 
 def _load_all_but_the_head(model, path: Path, spare: tuple) -> None:
     """Load what fits; that anything else than the head does not is an error, and leaves the model as it was."""
-    before = [np.array(v) for v in model.variables]
+    before = [np.array(v) for v in model.weights]
+    # What is no number afterwards was skipped; comparing with the start would take a constant for one.
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, np.nan))
     with warnings.catch_warnings():
         # Keras counts what it skips; which it was is told below.
         warnings.simplefilter("ignore")
         model.load_weights(path, skip_mismatch=True)
-    # A kernel that is what it was was skipped; biases and statistics may be equal because both are new.
-    pairs = [(v, b) for v, b in zip(model.variables, before, strict=True) if not _among(spare, v)]
-    wrong = [v for v, b in pairs if v.path.endswith("kernel") and np.array_equal(v, b)]
-    if wrong:
-        for variable, value in zip(model.variables, before, strict=True):
+    skipped = [v for v in model.weights if np.isnan(np.array(v)).all()]
+    wrong = [v for v in skipped if not _among(spare, v)]
+    for variable, value in zip(model.weights, before, strict=True):
+        if wrong or _among(skipped, variable):
             variable.assign(value)
+    if wrong:
         raise ValueError(f"{wrong[0].path} is {tuple(wrong[0].shape)} in the model and has another shape in the file")
-    _tell(path, list(spare))
+    _tell(path, skipped)
 
 
 def _head(model) -> tuple:
-    """Variables of the last layer with weights."""
-    return tuple(next(layer for layer in reversed(model.layers) if layer.weights).weights)
+    """Variables of the layers behind which none has weights: a classifier's last one, all of a detector's heads."""
+    import keras
+
+    found, followed = [], set()
+    for layer in reversed(model.layers):
+        if layer.weights and layer.name not in followed:
+            found += layer.weights
+        if layer.weights or layer.name in followed:
+            followed |= {t._keras_history.operation.name for t in keras.tree.flatten(layer.input)}
+    return tuple(found)
 
 
 def _among(variables, variable) -> bool:

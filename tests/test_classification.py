@@ -37,6 +37,12 @@ def test_evaluate_writes_figures_and_a_picture(small_run):
         kzoo.evaluate(small_run, split="nonsense")
 
 
+def test_a_page_does_not_take_a_folders_place(small_run, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(kzoo.RequestError, match=r"page\.html cannot be written: Is a directory"):
+        kzoo.report(small_run, out=tmp_path / "page.html")
+
+
 def test_the_summary_holds_what_evaluate_finds(small_run):
     assert kzoo.evaluate(small_run)["accuracy"] == small_run.summary["test"]["accuracy"]
 
@@ -64,6 +70,8 @@ def test_predict_names_what_it_cannot_read(small_run, tmp_path):
         kzoo.predict(small_run, tmp_path)
     with pytest.raises(kzoo.RequestError, match="no such file, folder or match"):
         kzoo.predict(small_run, f"{tmp_path}/*.jpg")
+    with pytest.raises(kzoo.RequestError, match="top is 0"):
+        kzoo.predict(small_run, np.zeros((8, 8, 1), np.uint8), top=0)
 
 
 def test_training_on_ones_own_folder_follows_the_data(image_folder, tmp_path):

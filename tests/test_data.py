@@ -21,6 +21,11 @@ def test_digits_have_a_fixed_stratified_test_part():
     assert {p.tobytes() for p in train.pixels[:200]}.isdisjoint({p.tobytes() for p in test.pixels[:50]})
 
 
+def test_digits_come_in_the_size_and_the_channels_that_are_asked_for():
+    parts = open_collection("builtin:digits", Reading(size=(16, 12), channels=3)).parts
+    assert {p.shape for p in parts.values()} == {(16, 12, 3)}
+
+
 def test_hold_out_is_stratified_fixed_by_its_seed_and_loses_nothing():
     labels = np.repeat([0, 1, 2], [100, 10, 1])
     images = Images(np.arange(111, dtype=np.uint8).reshape(-1, 1, 1, 1), labels)

@@ -102,3 +102,8 @@ def test_a_recipe_that_does_not_fit_is_refused_before_a_folder_is_made(tmp_path)
         with pytest.raises(kzoo.RequestError, match=message):
             kzoo.train(kzoo.load_recipe("vgg16_detector/scenes", {**TINY_DETECTOR, **overrides}), out=tmp_path / "run")
         assert not os.path.exists(tmp_path / "run")
+
+
+def test_mean_and_deviation_come_together():
+    with pytest.raises(kzoo.RequestError, match="data: takes mean and std together"):
+        kzoo.load_recipe("vgg16_detector/scenes", {"data.mean": [1.0, 2.0, 3.0]})

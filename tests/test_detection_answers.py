@@ -85,7 +85,7 @@ def test_a_video_is_answered_frame_by_frame_and_drawn_as_a_video(small_detector,
 def test_a_video_without_the_extra_says_what_to_install(small_detector, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio", None)
     (tmp_path / "drive.mp4").write_bytes(b"")
-    with pytest.raises(kzoo.RequestError, match=r"drive\.mp4 is a video, .* pip install kzoo\[video\]"):
+    with pytest.raises(kzoo.RequestError, match=r"drive\.mp4 is a video, .* pip install 'kzoo\[video\]'"):
         kzoo.predict(small_detector, tmp_path / "drive.mp4")
 
 

@@ -1,5 +1,7 @@
 """Sources of pictures with objects: layouts, classes, what is ignored, what is damaged."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,7 @@ def test_classes_are_chosen_and_mapped_by_name(kitti_root):
     ("reading", "message"),
     [
         ({"classes": ("Cat",)}, "no class 'Cat'"),
+        ({"classes": ("Car", "Pedestrian", "Car")}, "names Car twice"),
         ({"classes": ("Car",), "class_map": {"Van": "Carr"}}, "Van becomes 'Carr', .*did you mean 'Car'"),
         ({"parts": {"test": "tset"}}, "no 'tset' for test; it has train, val"),
         ({"root": "/nowhere"}, "/nowhere: there is no such folder"),
@@ -111,6 +114,27 @@ def test_parts_are_what_the_recipe_calls_them(kitti_root):
     assert set(open_collection("kitti", reading).parts) == {"train", "test"}
 
 
+def test_what_no_list_names_is_trained_on_where_none_does_it(kitti_root):
+    (kitti_root / "split" / "train.txt").unlink()
+    found = open_collection("kitti", Reading(root=str(kitti_root)))
+    assert [found.parts["train"].name(n)[-10:] for n in range(3)] == ["000000.png", "000001.png", "000003.png"]
+    assert [n[-10:] for n in found.parts["validation"].pictures.names] == ["000002.png"], "what is listed stays apart"
+    asked = open_collection("kitti", Reading(root=str(kitti_root), parts={"test": "val"}))
+    assert {k: len(v) for k, v in asked.parts.items()} == {"train": 3, "test": 1}
+
+
+def test_a_part_without_pictures_says_why(kitti_root):
+    (kitti_root / "split" / "train.txt").write_text("000004\n000009\n")
+    with pytest.raises(kzoo.RequestError, match=r"with labels: 1 pictures that a list .*000009; 1 pictures without"):
+        open_collection("kitti", Reading(root=str(kitti_root)))
+
+
+def test_a_list_that_is_no_text_is_named(kitti_root):
+    (kitti_root / "split" / "train.txt").write_bytes(b"\xff\xfe0\0")
+    with pytest.raises(kzoo.RequestError, match=r"train\.txt cannot be read: 'utf-8' codec"):
+        open_collection("kitti", Reading(root=str(kitti_root)))
+
+
 def test_pictures_that_cannot_be_read_are_named_and_left_out(kitti_root):
     (kitti_root / "training" / "image_2" / "000001.png").write_bytes(b"nothing")
     broken = kitti_root / "training" / "image_2" / "000000.png"
@@ -119,6 +143,18 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(kitti_root):
     train = found.parts["train"]
     assert len(train) == 2 and train.picture(0) is None and train.picture(1).shape == (60, 80, 3)
     assert "2 unreadable pictures" in "\n".join(found.problems.notes())
+
+
+@pytest.mark.parametrize("chunk", ["sides", "text"])
+def test_a_picture_that_would_fill_the_memory_is_left_out(kitti_root, chunk):
+    side = 30_000 if chunk == "sides" else 8
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))]
+    parts += [(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 21)))] if chunk == "text" else []
+    parts += [(b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts]
+    (kitti_root / "training" / "image_2" / "000001.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    found = open_collection("kitti", Reading(root=str(kitti_root)))
+    assert len(found.parts["train"]) == 2 and "1 unreadable pictures" in "\n".join(found.problems.notes())
 
 
 def test_a_label_line_in_kittis_own_form():
@@ -149,7 +185,16 @@ def test_a_voc_folder(tmp_path):
     assert located("voc", Reading(root=str(tmp_path))) == {"source": "voc", "root": str(tmp_path.resolve())}
 
 
-@pytest.mark.parametrize("text", [b"<annotation>", b"<!DOCTYPE a [<!ENTITY x 'y'>]><a/>", b"<a><object/></a>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"<annotation>",
+        b"<!DOCTYPE a [<!ENTITY x 'y'>]><a/>",
+        b"<a><object/></a>",
+        b'<?xml version="1.0" encoding="utf-99"?><a/>',
+        ANNOTATION.replace("<name>dog</name>", "").encode(),
+    ],
+)
 def test_annotations_that_are_none(text):
     with pytest.raises(ValueError):
         voc.parse(text)

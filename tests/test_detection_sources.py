@@ -69,6 +69,8 @@ def test_annotations_beside_their_pictures(tmp_path):
         ("[]", "is no annotation file of COCO: it is not of COCO's form"),
         ("{", "is no annotation file of COCO"),
         ('{"images": [], "annotations": []}', "lacks the key 'categories'"),
+        ('{"images": [], "annotations": null, "categories": []}', "it is not of COCO's form"),
+        pytest.param("[" * 100_000, "is no annotation file of COCO", id="deep"),
     ],
 )
 def test_coco_files_that_are_none(coco_root, content, message):
@@ -141,6 +143,7 @@ def test_a_yolo_folder_without_description_has_its_class_list(yolo_root):
         ("train: images/nowhere\nnames: [cat]", "there is no .*images/nowhere"),
         ("train: images/train", "has names, a list"),
         ("names: [cat, dog]\nval: images/val", "no train part in YOLO's layout; its parts are val"),
+        ("names: {0: cat, dog: 1}\ntrain: images/train", "has names, a list"),
     ],
 )
 def test_yolo_descriptions_that_do_not_fit(yolo_root, content, message):
@@ -150,10 +153,11 @@ def test_yolo_descriptions_that_do_not_fit(yolo_root, content, message):
 
 
 def test_a_list_of_pictures_is_a_part(yolo_root):
-    (yolo_root / "some.txt").write_text("images/train/a.png\nimages/train/z.png\n")
+    (yolo_root / "images" / "train" / "b.png").rename(yolo_root / "images" / "train" / "two words.png")
+    (yolo_root / "some.txt").write_text("images/train/a.png\nimages/train/z.png\n./images/train/two words.png\n")
     (yolo_root / "data.yaml").write_text("train: some.txt\nnames: [cat, dog]\n")
     found = open_collection("yolo", Reading(root=str(yolo_root)))
-    assert len(found.parts["train"]) == 1 and "z.png" in "\n".join(found.problems.notes())
+    assert len(found.parts["train"]) == 2 and "z.png" in "\n".join(found.problems.notes())
 
 
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.2", "2 0.5 0.5 0.2 0.2", "0 a 0.5 0.2 0.2", "0 0.1 0.1 0.2 0.2 0.3"])

@@ -55,6 +55,8 @@ def test_inspect_draws_augmented_pictures_and_counts(tmp_path):
     assert set(found["classes"]) == {"train", "validation", "test"} and found["classes"]["train"]["Car"] > 0
     kzoo.inspect(recipe, out=tmp_path / "plain.png", pictures=5, plain=True)
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "sheet.png").read_bytes()
+    with pytest.raises(kzoo.RequestError, match=r"sheet\.txt cannot be written: unknown file extension"):
+        kzoo.inspect(recipe, out=tmp_path / "sheet.txt", pictures=1)
 
 
 def test_anchors_by_command(command):

@@ -14,6 +14,11 @@ import kzoo
         ),
         ("speedrun_cnn", {"widths": (8, 12)}, {"stem": (31, 24), "group1": (15, 8), "group2": (7, 12)}),
         ("resnet", {"width": 4}, {"stem": (32, 4), "stage1": (32, 4), "stage2": (16, 8), "stage3": (8, 16)}),
+        (
+            "dqn_nature_cnn",
+            {"observation_shape": (32, 32, 3), "filters": (4, 6), "kernels": (4, 3), "strides": (2, 1)},
+            {"conv1": (15, 4), "conv2": (13, 6)},
+        ),
     ],
 )
 def test_stages_of_every_convolutional_builder(name, arguments, shapes):

@@ -51,7 +51,7 @@ ALLOWED = {
     "search": {"search", "tasks", "process", "report"} | FOUNDATION,
     "served": {"runtimes", "vetting"} | FOUNDATION,
     "serving": {"serving", "evaluate", "served"} | FOUNDATION,
-    "vetting": {"vetting", "runtimes", "errors"},
+    "vetting": {"vetting", "runtimes", "run", "errors"},
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
     "data": {"data", "errors", "console", "boxes", "cache"},

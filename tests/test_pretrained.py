@@ -10,8 +10,11 @@ import pytest
 
 import kzoo
 from kzoo import configs, pretrained
+from kzoo.weights import save_checkpoint
 
 NAMES = pretrained.list_weights()
+TINY_SSD = {"input_shape": (64, 64, 3), "width": 0.02, "extras": (), "scales": (0.1, 0.3, 0.6)}
+TINY_SSD |= {"aspect_ratios": ((2.0,), (2.0,)), "batch_norm": True}
 
 
 def test_the_wheel_stays_small():
@@ -64,6 +67,24 @@ def test_a_keras_file_with_another_head_is_loaded_all_but_it(suffix, tmp_path, c
         np.testing.assert_array_equal(first.get_layer(layer).kernel, second.get_layer(layer).kernel)
     with pytest.raises(kzoo.RequestError, match="does not fit"):
         kzoo.build("cnn_classifier", weights=path, num_classes=4, input_shape=(8, 8, 1), filters=(4, 5))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".weights.h5"])
+@pytest.mark.parametrize(
+    ("name", "tiny", "classes", "anew"),
+    [
+        ("vgg16_detector", TINY_SSD, "num_classes", {"head1_classes_conv", "head2_classes_conv"}),
+        ("dqn_mlp", {"hidden": (8, 4), "dueling": True}, "num_actions", {"advantage"}),
+    ],
+)
+def test_of_several_heads_those_that_do_not_fit_start_anew(name, tiny, classes, anew, suffix, tmp_path, capsys):
+    first, path = kzoo.build(name, **tiny, **{classes: 2}), tmp_path / f"model{suffix}"
+    first.save_weights(path) if suffix == ".weights.h5" else save_checkpoint(path, first, {})
+    second = kzoo.build(name, weights=path, **tiny, **{classes: 5})
+    said = capsys.readouterr().err
+    for ours, theirs in zip(second.layers, first.layers, strict=True):
+        fits = all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+        assert fits is (ours.name not in anew) and (f"{ours.name}/kernel" in said) is (ours.name in anew), ours.name
 
 
 def test_a_file_that_lacks_more_than_the_head_is_refused(tmp_path):

@@ -93,6 +93,7 @@ def test_code_and_unknown_classes_are_refused(copy, name, values, reason):
 
 def test_a_configuration_is_not_what_the_network_is_built_from(copy):
     """A layer of a billion units, say: the zoo builds the network from its own card."""
+    (copy / "verify.json").unlink()
     change_config(copy / "model.keras", lambda text: text.replace('"units": 10', '"units": 1000000000'))
     assert kzoo.load(copy / "model.keras").output_shape == (None, 10)
 
@@ -515,6 +516,20 @@ def test_damaged_files_are_refused_with_a_sentence(copy, image, name):
             kzoo.predict(artefact, image)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model-serve_pixels.onnx", "model.tflite", "model.keras", "model.h5"])
+def test_a_flipped_bit_is_found_beside_its_report(copy, image, name):
+    """Also where it makes nothing but a slightly other weight."""
+    path, card = copy / name, copy / "model.json"
+    opened = copy / "model.onnx" if name.endswith(".onnx") else path
+    kept, said = path.read_bytes(), card.read_bytes()
+    for changed, content in ((path, kept[:-900] + bytes([kept[-900] ^ 1]) + kept[-899:]), (card, said + b" ")):
+        changed.write_bytes(content)
+        with pytest.raises(kzoo.RequestError, match=rf"{changed.name}( was changed| cannot be opened)"):
+            kzoo.predict(opened, image)
+        changed.write_bytes(kept if changed == path else said)
+    kzoo.predict(opened, image)
+
+
 # --- verifying ----------------------------------------------------------------------------------------------------
 
 
@@ -636,6 +651,7 @@ def test_a_card_cannot_ask_for_more_than_its_weights_fill(copy, image, name, siz
     """Nothing of that size is made on the way."""
     import onnx
 
+    (copy / "verify.json").unlink()
     card = json.loads((copy / "model.json").read_text())
     card["arguments"] |= sizes
     (copy / "model.json").write_text(json.dumps(card))

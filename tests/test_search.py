@@ -150,6 +150,27 @@ def test_conditional_keys_are_set_only_where_their_condition_holds(engine, tmp_p
     )
 
 
+# Keys that depend on one that has a condition itself, and on two that have nothing to do with each other.
+CHAINED = {
+    "train.optimizer.name": {"choices": ["sgd", "adam"]},
+    "train.optimizer.nesterov": {"choices": [True, False], "when": {"train.optimizer.name": "sgd"}},
+    BATCH: {"choices": [32, 64]},
+    "train.optimizer.momentum": {"choices": [0.5, 0.9], "when": {"train.optimizer.nesterov": True}},
+    DROPOUT: {"choices": [0.1, 0.2], "when": {BATCH: 64, "train.optimizer.name": "adam"}, "otherwise": 0.0},
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_conditions_may_depend_on_each_other_and_stand_side_by_side(engine, tmp_path, trainer):
+    recipe = parent(engine=engine, tuner="grid", space=CHAINED, max_trials=20)
+    kzoo.search(recipe, out=tmp_path / "s")
+    seen = values(tmp_path / "s")
+    assert len({str(v) for v in seen}) == len(seen) == space.combinations(recipe.search.space) == 9
+    for v in seen:
+        assert ("train.optimizer.momentum" in v) == (v.get("train.optimizer.nesterov") is True)
+        assert (v[DROPOUT] > 0) == (v[BATCH] == 64 and v["train.optimizer.name"] == "adam")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_hopeless_trials_are_pruned(engine, tmp_path, trainer):
     recipe = parent(engine=engine, pruner="median", max_trials=16, min_epochs=3)
@@ -361,6 +382,23 @@ def test_another_recipe_or_space_is_refused(tmp_path, trainer):
         kzoo.search(parent(), out=tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("line", "damaged"), [(0, b""), (0, None), (1, b"[]"), (2, None), (3, b"{}"), (5, b'{"event": "end')]
+)
+def test_a_damaged_journal_is_named_and_loses_only_what_follows(line, damaged, tmp_path, trainer):
+    kzoo.search(parent(max_trials=3), out=tmp_path / "s")
+    path = tmp_path / "s/journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:line], *([] if damaged is None else [damaged + b"\n"]), *lines[line + 1 :]]))
+    trainer.calls.clear()
+    with pytest.raises(RequestError, match=f"journal.jsonl is damaged from line {line + 1} on"):
+        kzoo.search(parent(max_trials=3), out=tmp_path / "s")
+    assert not trainer.calls
+    path.write_bytes(b"".join(lines[:line]))
+    kzoo.search(parent(max_trials=3), out=tmp_path / "s")
+    assert [c["number"] for c in trainer.calls] == [1, 2, 3][line // 2 :]
+
+
 def test_one_process_searches_in_a_folder(tmp_path, trainer, monkeypatch):
     def again(*arguments):
         with pytest.raises(RequestError, match="another process is searching"):
@@ -535,6 +573,12 @@ NESTED = {  # the last is inactive only where the one before is
     DROPOUT: {**OFF, "when": {RATE: [0.1, 0.2]}},
 }
 
+EXCLUDING = {
+    BATCH: {"choices": [8, 9]},
+    RATE: {"choices": [0.1, 0.2], "when": {BATCH: 8}},
+    DROPOUT: {"choices": [0.1, 0.2], "when": {BATCH: 9, RATE: 0.1}},
+}
+
 
 @pytest.mark.parametrize(
     ("settings", "told"),
@@ -558,10 +602,17 @@ NESTED = {  # the last is inactive only where the one before is
         ({"space": {BATCH: {"choices": [8]}, DROPOUT: {"fixed": 0.1, "when": {BATCH: 9}}}}, "9, which it never is"),
         ({"space": {BATCH: {"choices": [8, 9]}, DROPOUT: {**OFF, "when": {BATCH: 8}}}}, "'off'"),
         ({"space": NESTED}, "'off'"),
+        (
+            {"space": {BATCH: {"choices": [8, 9]}, DROPOUT: {"fixed": 0.1, "when": {BATCH: []}}}},
+            "is in no trial",
+        ),
+        ({"space": EXCLUDING}, "dropout is in no trial: no value of data.batch_size fits"),
         ({"space": {BATCH: {"min": 8.5, "max": 64}}}, "data.batch_size"),
+        ({"space": {BATCH: {"min": 8, "max": 64, "step": 0.5}}}, "data.batch_size: .*8.5"),
         ({"space": {BATCH: {"choices": [32, "many"]}}}, "data.batch_size"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 0}}}, "must be above 0"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 1, "log": True}}}, "must be above 1"),
+        ({"space": {RATE: {"min": 0.1, "max": 1.0, "step": 1e-9}}}, "makes 900,000,001 values"),
     ],
 )
 def test_wrong_requests_are_refused_before_anything_starts(settings, told, tmp_path, trainer):

@@ -78,6 +78,8 @@ def test_same_seed_same_text_and_the_pieces_of_a_stream_are_the_text(network, an
     assert first != answers.answer(network, ["ab"], seed=6, **how)[0]["continuation"]
     pieces = list(answers.stream(network, "ab", seed=5, **how))
     assert len(pieces) == 3 and "".join(pieces) == first
+    with pytest.raises(kzoo.RequestError, match="top_p is 0"):
+        answers.stream(network, "ab", top_p=0.0)  # before anything is asked for
     two = answers.answer(network, ["ab"], seed=5, num=2, **how)
     assert two[0]["continuation"] != two[1]["continuation"]
 

@@ -5,7 +5,8 @@
 Each side trains in a process of its own, on one thread; in each round every job is done once, so that what else the
 machine does meets all of them alike. What counts is the processor time of the training, with the zoo's tracing, its
 checkpoint and one episode of its evaluation. Settings: rl-zoo3's for CartPole (its hyperparams/dqn.yml of 2022), the
-defaults of CleanRL's dqn.py, and the Nature network on Pong (rl-zoo3's for Atari, with a small memory).
+defaults of CleanRL's dqn.py, and the Nature network on Pong (rl-zoo3's for Atari, with a small memory). CleanRL's
+program takes one update at a time, whatever the others do.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measurements import save
+from measurements import load, save
 
 ROOT = Path(__file__).resolve().parents[1]
 _COMMON = {"discount": 0.99, "env": "CartPole-v1"}
@@ -34,6 +35,11 @@ JOBS = {
         **{"clip": None, "final": 0.05, "share": 0.5},
     },
 }
+# The same gradient steps on the same steps in the environment, four of them in one call: they come a little later.
+JOBS["CartPole, CleanRL's settings, four updates at a time"] = {
+    **JOBS["CartPole, CleanRL's settings"],
+    **{"train_every": 40, "gradient_steps": 4},
+}
 _PONG = {
     **_COMMON,
     **{"env": "ALE/Pong-v5", "stack": 4, "steps": 3_000, "batch_size": 32, "learning_rate": 1e-4},
@@ -48,6 +54,7 @@ JOBS |= {
 SIDES = {
     "CartPole, rl-zoo3's settings": ("kzoo", "sb3"),
     "CartPole, CleanRL's settings": ("kzoo", "cleanrl", "sb3"),
+    "CartPole, CleanRL's settings, four updates at a time": ("kzoo", "cleanrl", "sb3"),
     "Pong, rl-zoo3's settings, float32": ("kzoo", "sb3"),
     "Pong, rl-zoo3's settings, the zoo's precision": ("kzoo", "sb3"),
 }
@@ -59,7 +66,7 @@ def main() -> None:
     parser.add_argument("--cleanrl", help="a checkout of CleanRL")
     parser.add_argument("--cleanrl-python", help="an interpreter that has its packages; gymnasium 0.29 among them")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="jobs whose name contains this")
+    parser.add_argument("--only", default="", help="jobs whose name contains this; others stay on record")
     parser.add_argument("--write", action="store_true", help="record the figures for RESULTS.md")
     given = parser.parse_args()
     figures = {}
@@ -76,7 +83,8 @@ def main() -> None:
         figures[job] = {**row, "rounds": given.rounds}
     print(json.dumps(figures, indent=1))
     if given.write:
-        save("dqn", figures)
+        known = load()["dqn"]["figures"] if given.only else {}
+        save("dqn", known | figures)
 
 
 def python_of(side: str, given) -> str | None:

@@ -3,7 +3,7 @@
 import concurrent.futures
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -202,6 +202,31 @@ def hold_out(images: Images, share: float, seed: int) -> tuple[Images, Images]:
     held_out = np.sort(np.concatenate(held))
     stays = np.setdiff1d(np.arange(len(images)), held_out, assume_unique=True)
     return images.take(stays), images.take(held_out)
+
+
+def fitted(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+    """Images in memory with the channels and of the size that are asked for.
+
+    Args:
+        pixels: uint8, (count, height, width, 1 or 3).
+        reading: Its ``channels``, ``size`` and ``fit`` are looked at.
+    """
+    if reading.channels == 1 and pixels.shape[-1] == 3:
+        from kzoo.data import decode
+
+        pixels = _piecewise(decode.grey, pixels)
+    elif reading.channels == 3 and pixels.shape[-1] == 1:
+        pixels = np.repeat(pixels, 3, -1)
+    if reading.size is not None and tuple(pixels.shape[1:3]) != tuple(reading.size):
+        from kzoo.data import decode
+
+        pixels = _piecewise(lambda part: decode.resize(part, reading.size, reading.fit), pixels)
+    return pixels
+
+
+def _piecewise(change: Callable, pixels: np.ndarray, count: int = 1024) -> np.ndarray:
+    """Changed images, so many at once: TensorFlow computes in float32, which takes four times their memory."""
+    return np.concatenate([change(pixels[i : i + count]).numpy() for i in range(0, len(pixels), count)])
 
 
 def channel_statistics(images: Images, limit: int = 10_000) -> tuple[list[float], list[float]]:

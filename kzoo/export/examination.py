@@ -13,9 +13,10 @@ from kzoo.errors import RequestError
 from kzoo.export import judging
 from kzoo.export.folders import files, identify
 from kzoo.export.formats import FORMATS
-from kzoo.export.report import REPORT, ExportReport, line
+from kzoo.export.report import ExportReport, line
 from kzoo.export.writing import Written
 from kzoo.run import environment, now
+from kzoo.vetting.unchanged import REPORT
 
 TIMEOUT = 1800  # seconds for one artefact, after which its process counts as hung
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kzoo.errors import RequestError, WorkError
-from kzoo.export.report import REPORT, listed, read_report
+from kzoo.export.report import read_report
 from kzoo.run import flush, sha256
+from kzoo.vetting.unchanged import REPORT, listed
 
 
 def files(folder: Path) -> list[str]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.folders import check_bytes
 from kzoo.export.formats import FORMATS
-from kzoo.export.report import listed, read_report
+from kzoo.export.report import read_report
 from kzoo.export.writing import check_formats
 from kzoo.run import Run, flush
 from kzoo.served import check_name, versions
+from kzoo.vetting.unchanged import listed
 
 SAVED_MODEL = FORMATS["saved_model"].artefact
 

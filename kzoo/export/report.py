@@ -8,8 +8,7 @@ from kzoo.comparison import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCES
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.formats import FORMATS
 from kzoo.run import read_json
-
-REPORT = "verify.json"
+from kzoo.vetting.unchanged import REPORT, listed
 
 _SCHEMA = 1
 _COLUMNS = {
@@ -121,12 +120,6 @@ def _is_known(name: str, figures: dict) -> bool:
     judged = judged and (test is None or all(isinstance(test[key], str) for key in ("figure", "split")))
     own = figures.get("opened_in", "kzoo") in (FORMATS[name].runtime, "kzoo")
     return own and judged and isinstance(figures["signatures"], dict) and isinstance(figures.get("refused", {}), dict)
-
-
-def listed(document: dict) -> dict[str, str]:
-    """SHA-256 by relative path of all files that a report lists."""
-    parts = [document["files"], *(figures["files"] for figures in document["formats"].values())]
-    return {name: values["sha256"] for part in parts for name, values in part.items()}
 
 
 def fault(figures: dict) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from kzoo.export.examination import examine
 from kzoo.export.folders import check_bytes, failed, install, staging
 from kzoo.export.formats import FORMATS
-from kzoo.export.report import REPORT, ExportReport, listed, read_report
+from kzoo.export.report import ExportReport, read_report
 from kzoo.export.writing import Written, check_formats, write
 from kzoo.run import Run, sha256, write_json
+from kzoo.vetting.unchanged import REPORT, listed
 
 
 def export(

@@ -11,6 +11,8 @@ from kzoo.errors import RequestError
 from kzoo.run import environment, new_folder, now, read_json, write_json, write_text
 
 _BUDGET = {"max_trials", "max_hours"}
+# What is read of an event beside what it is and whose.
+_FACTS = {"start": {"values", "raw"}, "end": {"status", "score", "epochs", "seconds", "reason"}}
 
 
 def open_folder(recipe: recipes.Recipe, goal: tuple[str, str], out: Path | None, resume: bool | None) -> Path:
@@ -60,9 +62,29 @@ class Journal:
     """
 
     def __init__(self, folder: Path):
+        """Read a search's journal, if it has one yet.
+
+        Raises:
+            RequestError: A line is damaged, or one before it is missing.
+        """
         self.path = folder / "journal.jsonl"
-        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
-        self.events = [json.loads(line) for line in lines]
+        self.events: list[dict] = []
+        known: dict[int, str] = {}
+        lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                event = json.loads(line)
+                trial, kind = event["trial"], event["event"]
+                fits = trial == len(known) + 1 if kind == "start" else known[trial] == "start" and kind == "end"
+                if not fits or not event.keys() >= _FACTS[kind]:
+                    raise ValueError
+            except (ValueError, KeyError, TypeError):
+                raise RequestError(
+                    f"{self.path} is damaged from line {number} on; without it and those after it the search goes on "
+                    "from there"
+                ) from None
+            known[trial] = kind
+            self.events.append(event)
 
     def note(self, event: dict) -> None:
         """Add an event; it is on the disk when this returns."""
@@ -81,7 +103,7 @@ def request(recipe: recipes.Recipe) -> dict:
 
 
 def _same(found: dict, request: dict) -> bool:
-    return all(found.get(k) == request[k] for k in ("digest", "search"))
+    return isinstance(found, dict) and all(found.get(k) == request[k] for k in ("digest", "search"))
 
 
 def _newest(recipe: recipes.Recipe, request: dict) -> Path:

@@ -5,19 +5,20 @@ rewritten in place, so that a kill can leave them unreadable, and lack part of t
 generator of the Bayesian search); `kzoo.search` keeps a journal instead and plays it back to a new engine.
 """
 
-import contextlib
 import random
 from typing import Any
 
 import keras_tuner
 import threadpoolctl
 from keras_tuner import oracles
+from keras_tuner.engine import hyperparameters
+from keras_tuner.src.engine.conditions import Parent
 
 from kzoo import sections
 from kzoo.errors import WorkError
 from kzoo.search import pruning
 from kzoo.search.engine import Outcome, Proposal
-from kzoo.search.space import Space, is_integer, levels, resolve, wanted
+from kzoo.search.space import Space, conditions_of, is_integer, levels, resolve
 
 _FAILED = "FAILED"  # keras_tuner's own words for a trial's status
 _COMPLETED = "COMPLETED"
@@ -104,17 +105,19 @@ def _declare(space, keys: Space, key: str) -> None:
     types, and its own steps lose the last value of a range to rounding.
     """
     parameter = keys[key]
-    with contextlib.ExitStack() as scopes:
-        for other in parameter.when:
-            known = levels(keys[other])
-            indices = [known.index(value) for value in wanted(parameter, other)]
-            scopes.enter_context(space.conditional_scope(other, indices))
-        known = levels(parameter)
-        if known is not None:
-            space.Choice(key, list(range(len(known))))
-            return
-        kind = space.Int if is_integer(parameter) else space.Float
-        kind(key, parameter.min, parameter.max, sampling="log" if parameter.log else "linear")
+    conditions = [
+        Parent(other, [levels(keys[other]).index(value) for value in values])
+        for other, values in conditions_of(keys, key).items()
+    ]
+    known = levels(parameter)
+    if known is not None:
+        found = hyperparameters.Choice(key, list(range(len(known))), conditions=conditions)
+    else:
+        kind = hyperparameters.Int if is_integer(parameter) else hyperparameters.Float
+        sampling = "log" if parameter.log else "linear"
+        found = kind(key, parameter.min, parameter.max, sampling=sampling, conditions=conditions)
+    # Not by keras_tuner's scopes, in which a condition cannot stand beside another one or depend on it.
+    space.merge([found])
 
 
 class _Unwritten:

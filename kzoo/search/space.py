@@ -16,6 +16,8 @@ _ENGINES = {
     },
 }
 
+_MOST_LEVELS = 100_000  # each of them is kept
+
 Space = dict[str, sections.SearchParameter]
 
 
@@ -28,17 +30,20 @@ def levels(parameter: sections.SearchParameter) -> list | None:
         return [parameter.fixed]
     if parameter.choices is not None:
         return list(parameter.choices)
-    low, high, step = parameter.min, parameter.max, parameter.step
+    low, step = parameter.min, parameter.step
     if step is None:
         return None
-    # A millionth of a step is allowed for rounding: five steps of 0.1 reach 0.5.
-    if parameter.log:
-        count = int(math.log(high / low) / math.log(step) + 1e-6) + 1
-        found = [low * step**i for i in range(count)]
-    else:
-        count = int((high - low) / step + 1e-6) + 1
-        found = [low + step * i for i in range(count)]
+    count = _count(parameter)
+    found = [low * step**i for i in range(count)] if parameter.log else [low + step * i for i in range(count)]
     return found if is_integer(parameter) else [rounded(v) for v in found]
+
+
+def _count(parameter: sections.SearchParameter) -> int:
+    """Number of values of a stepped range."""
+    low, high, step = parameter.min, parameter.max, parameter.step
+    steps = math.log(high / low) / math.log(step) if parameter.log else (high - low) / step
+    # A millionth of a step is allowed for rounding: five steps of 0.1 reach 0.5.
+    return int(steps + 1e-6) + 1
 
 
 def is_integer(parameter: sections.SearchParameter) -> bool:
@@ -74,6 +79,15 @@ def wanted(parameter: sections.SearchParameter, key: str) -> list:
 def is_active(parameter: sections.SearchParameter, values: dict[str, Any]) -> bool:
     """Whether a key's condition holds among the values of the active keys before it."""
     return all(key in values and _among(values[key], wanted(parameter, key)) for key in parameter.when)
+
+
+def conditions_of(space: Space, key: str) -> dict[str, list]:
+    """Under which values of which keys before it a key is active: those that it depends on, directly or not."""
+    found: dict[str, list] = {}
+    for other in space[key].when:
+        for name, values in {**conditions_of(space, other), other: wanted(space[key], other)}.items():
+            found[name] = [v for v in levels(space[name]) if _among(v, values) and _among(v, found.get(name, [v]))]
+    return {name: found[name] for name in space if name in found}
 
 
 def active_values(space: Space, values: dict[str, Any]) -> dict[str, Any]:
@@ -137,9 +151,8 @@ def check(recipe: recipes.Recipe) -> None:
         raise RequestError(f"search.during: {both.pop()} is in search.space too")
     base = recipe.override(settings.during)
     for key, parameter in settings.space.items():
-        if parameter.step is not None and parameter.step <= (1 if parameter.log else 0):
-            least = "1, a factor, because it is logarithmic" if parameter.log else "0"
-            raise RequestError(f"search.space: the step of {key} must be above {least}")
+        if parameter.step is not None:
+            _check_step(key, parameter)
         _check_condition(settings.space, key)
         _check_values(base, key)
     # The objective is what each trial monitors, so what holds for one holds for the other.
@@ -173,6 +186,17 @@ def _check_method(recipe: recipes.Recipe) -> None:
                 raise RequestError(f"search.space: a grid needs a step or choices for {key}")
 
 
+def _check_step(key: str, parameter: sections.SearchParameter) -> None:
+    if parameter.step <= (1 if parameter.log else 0):
+        least = "1, a factor, because it is logarithmic" if parameter.log else "0"
+        raise RequestError(f"search.space: the step of {key} must be above {least}")
+    if _count(parameter) > _MOST_LEVELS:
+        raise RequestError(
+            f"search.space: the step of {key} makes {_count(parameter):,} values of its range, and {_MOST_LEVELS:,} is "
+            "the most; without a step the range is continuous"
+        )
+
+
 def _check_condition(space: Space, key: str) -> None:
     before = list(space)[: list(space).index(key)]
     for other in space[key].when:
@@ -185,14 +209,21 @@ def _check_condition(space: Space, key: str) -> None:
         for value in wanted(space[key], other):
             if not _among(value, known):
                 raise RequestError(f"search.space: {key} depends on {other} being {value!r}, which it never is")
+    for other, values in conditions_of(space, key).items():
+        if not values:
+            raise RequestError(f"search.space: {key} is in no trial: no value of {other} fits all that it depends on")
 
 
 def _check_values(recipe: recipes.Recipe, key: str) -> None:
-    """Try each end of a key's values on the recipe, under the first values that its condition takes, and otherwise."""
+    """Try a key's choices, or ends and a step, on the recipe, under the first values that it takes, and otherwise."""
     space, parameter = recipe.search.space, recipe.search.space[key]
     deciding = _context(space, key)
-    ends = levels(parameter) if parameter.min is None else [parameter.min, parameter.max]
-    tried = [(deciding, value) for value in ends]
+    known = levels(parameter)
+    if known is None:
+        known = [parameter.min, parameter.max]
+    elif parameter.min is not None:
+        known = [*known[:2], parameter.max]  # between whole ends, half a step gives what is not whole
+    tried = [(deciding, value) for value in known]
     if parameter.has_otherwise and (without := _context_without(space, key)) is not None:
         tried.append((without, parameter.otherwise))
     for context, value in tried:
@@ -201,10 +232,7 @@ def _check_values(recipe: recipes.Recipe, key: str) -> None:
 
 def _context(space: Space, key: str) -> dict[str, Any]:
     """Values of the keys that a key depends on, directly or not, under which it is active."""
-    found: dict[str, Any] = {}
-    for other in space[key].when:
-        found |= {**_context(space, other), other: wanted(space[key], other)[0]}
-    return found
+    return {other: values[0] for other, values in conditions_of(space, key).items()}
 
 
 def _context_without(space: Space, key: str) -> dict[str, Any] | None:

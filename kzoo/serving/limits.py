@@ -15,7 +15,7 @@ class Limits:
         rows: Examples in it.
         pixels: Of one encoded picture; a PNG of some kilobytes can hold gigabytes.
         length: Tokens of a text to write, bytes of each prompt, and tokens in all that a network reads.
-        seconds: Until the whole body must have arrived.
+        seconds: Until a request's head must have arrived, and from then on its whole body.
     """
 
     body: int = 16 * 2**20

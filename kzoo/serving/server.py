@@ -6,6 +6,7 @@ import gc
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -93,6 +94,7 @@ class _Server(uvicorn.Server):
         how = {"log_level": "warning", "access_log": False, "lifespan": "off"}
         super().__init__(uvicorn.Config(service.app(), timeout_keep_alive=15, server_header=False, **how))
         self.service = service
+        self._silent: dict[object, tuple[object, float]] = {}
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -106,6 +108,21 @@ class _Server(uvicorn.Server):
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections over which no request comes in time, for the system lends a process only so many.
+
+        uvicorn bounds only the time between two requests, in which nothing at all is said.
+        """
+        now, known, self._silent = time.monotonic(), self._silent, {}
+        for connection in list(self.server_state.connections):
+            last = connection.cycle  # its last request
+            if last is None or last.response_complete:
+                before, since = known.get(connection, (last, now))
+                self._silent[connection] = last, since if before is last else now
+                if before is last and now - since > self.service.bounds.seconds:
+                    connection.transport.close()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig, frame) -> None:
         """Take no new connections, finish what was taken; on a second Ctrl-C no more than the call in work."""

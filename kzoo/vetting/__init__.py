@@ -16,6 +16,7 @@ from kzoo.vetting.litert import check_litert
 from kzoo.vetting.onnx import check_onnx
 from kzoo.vetting.openvino import check_openvino
 from kzoo.vetting.saved_model import check_saved_model
+from kzoo.vetting.unchanged import check_unchanged
 
 __all__ = [
     "MOST_CALLS",
@@ -26,6 +27,7 @@ __all__ = [
     "check_onnx",
     "check_openvino",
     "check_saved_model",
+    "check_unchanged",
 ]
 
 
@@ -37,7 +39,8 @@ def check(artefact: Path) -> None:
             it are looked at too, which are opened with it.
 
     Raises:
-        RequestError: It could, is damaged, or is no artefact of a kind that the zoo opens.
+        RequestError: It could, is damaged, was changed since it was verified, or is no artefact of a kind that the zoo
+            opens.
     """
     if artefact.suffix == ".onnx":
         files = [Path(file) for file in runtimes.onnx_files(artefact).values()]
@@ -54,3 +57,4 @@ def check(artefact: Path) -> None:
         check_saved_model(artefact)
     else:
         raise RequestError(f"{artefact} is no artefact of a kind that the zoo opens")
+    check_unchanged(artefact)

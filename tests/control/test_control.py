@@ -156,12 +156,17 @@ def test_what_does_not_fit_is_one_sentence(command, small_run, whole, tmp_path):
         done = command(*arguments, cwd=tmp_path)
         assert done.code == 2 and len(done.err.splitlines()) == 1 and reason in done.err, (arguments, done.err)
     assert not (tmp_path / "runs").exists()
+    (tmp_path / "empty.npy").touch()
+    np.savez(tmp_path / "several.npz", a=np.zeros(4))
     for work, reason in (
         (lambda: kzoo.evaluate(small_run, episodes=3), "without episodes"),
         (lambda: kzoo.evaluate(whole, split="train"), "no train part"),
         (lambda: kzoo.play(whole, video=tmp_path / "x.avi"), ".gif or .mp4"),
         (lambda: kzoo.play(whole, render="ascii"), "no render mode 'ascii'"),
         (lambda: kzoo.predict(whole, np.zeros((2, 5), np.float32)), r"shape \(4,\)"),
+        (lambda: kzoo.predict(whole, [np.array(["a"] * 4)]), "the array is no readable .npy"),
+        (lambda: kzoo.predict(whole, tmp_path / "empty.npy"), "empty.npy is no readable .npy"),
+        (lambda: kzoo.predict(whole, tmp_path / "several.npz"), "several.npz is no readable .npy"),
     ):
         with pytest.raises(kzoo.RequestError, match=reason):
             work()
@@ -192,6 +197,7 @@ def test_what_cannot_be_trained_is_told_before_anything_is_written(override, mes
         ({"train.munchausen": {}, "train.n_step": 3}, "munchausen only with n_step 1"),
         ({"train.munchausen": {}, "train.n_step": 1, "train.double": True}, "only one of munchausen and double"),
         ({"train.target_rate": 0.1}, "either target_every or target_rate"),
+        ({"train.steps": 1000, "train.starts": 1000}, "starts below steps, which are 1000"),
         ({"train.monitor": "val_retrun"}, "val_return"),
         ({"train.exploration": {"name": "liner"}}, "linear"),
     ],

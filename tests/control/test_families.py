@@ -87,7 +87,7 @@ def test_a_missing_package_is_one_sentence_with_the_line_that_brings_it(env, pac
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(kzoo.RequestError, match=rf"{package}: pip install 'kzoo\[{extra}\]'"):
-        environments.make(Data(env=env))
+        environments.describe(Data(env=env))
 
 
 @pytest.mark.parametrize(("env", "message"), [("ALE/Pung-v5", "no such game"), ("ALE/Pong-v4", "like ALE/Pong-v5")])

@@ -43,6 +43,36 @@ async def until(condition) -> None:
     raise AssertionError("it did not come about within 20 s")
 
 
+def test_connections_without_a_request_are_closed_and_no_others():
+    async def work():
+        model = Model()
+        rows = Spec("float32", (None,))
+        served = Served("m", {}, {DEFAULT: Door({"x": rows}, {"y": rows}, model)})
+        batcher = Batcher(served, max_batch=1, queue=8)
+        listener = server._listening("127.0.0.1", 0)
+        web = server._Server(Service(served, Limits(seconds=0.5), batcher))
+        working = asyncio.create_task(web.serve([listener]))
+        await until(lambda: web.started)
+        port = listener.getsockname()[1]
+        answered, asking = await post(port, 1)
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        clients[1][1].write(b"GET /healthz HT")
+        for reader, _ in clients:
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        model.may.set()
+        # What waits for its answer stays open, and so does what asks again in time.
+        await answered.readuntil(b"}")
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            asking.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await answered.readuntil(b"}")).endswith(b'{"live":true}')
+        web.should_exit = True
+        await working
+        await batcher.close()
+
+    asyncio.run(work())
+
+
 def test_whose_client_hangs_up_is_dropped_and_the_others_are_answered():
     async def work():
         model = Model()

@@ -219,7 +219,8 @@ def collect(raw: dict[str, Raw], classes: Sequence[str], reading: Reading, probl
     """
     for name, part in raw.items():
         if not len(part.pictures):
-            raise RequestError(f"the {name} part of the data has no pictures with labels")
+            why = "; ".join(problems.notes())
+            raise RequestError(f"the {name} part of the data has no pictures with labels{why and ': '}{why}")
     chosen = _choose_classes(raw["train"], classes, reading)
     parts = {}
     for name, part in raw.items():
@@ -270,8 +271,9 @@ def _header(path: Path) -> tuple[int, int] | str:
             return picture.height, picture.width
     except UnidentifiedImageError:
         return "no picture"
-    except OSError as error:
-        return error.strerror or str(error)
+    # Pillow refuses headers that would fill the memory by an error of its own kind, and long texts by ValueError.
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return getattr(error, "strerror", None) or str(error)
 
 
 def _choose_classes(train: Raw, own: Sequence[str], reading: Reading) -> tuple[str, ...]:
@@ -282,6 +284,8 @@ def _choose_classes(train: Raw, own: Sequence[str], reading: Reading) -> tuple[s
     for name in reading.classes:
         if name not in known:
             raise RequestError(f"data.classes: the data have no class {name!r}{nearest(name, known)}")
+        if reading.classes.count(name) > 1:
+            raise RequestError(f"data.classes names {name} twice")
     chosen = reading.classes or tuple(known)
     for name, target in reading.class_map.items():
         if target not in (*chosen, IGNORE, BACKGROUND):

@@ -75,7 +75,7 @@ def _imageio(path: str | Path):
         import imageio.v3
         import imageio_ffmpeg  # noqa: F401
     except ImportError:
-        raise RequestError(f"{path} is a video, which takes imageio and ffmpeg: pip install kzoo[video]") from None
+        raise RequestError(f"{path} is a video, which takes imageio and ffmpeg: pip install 'kzoo[video]'") from None
     return imageio
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kzoo.data.images import Collection, Images
+from kzoo.data.images import Collection, Images, fitted
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError, nearest
 
@@ -25,8 +25,8 @@ def open_source(name: str, reading: Reading) -> Collection:
     train, test = train_test_split(np.arange(len(pixels)), test_size=TEST_SHARE, stratify=digits.target, random_state=0)
     return Collection(
         {
-            "train": Images(pixels[train], digits.target[train]),
-            "test": Images(pixels[test], digits.target[test]),
+            "train": Images(fitted(pixels[train], reading), digits.target[train]),
+            "test": Images(fitted(pixels[test], reading), digits.target[test]),
         },
         tuple(str(d) for d in range(10)),
     )

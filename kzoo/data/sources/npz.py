@@ -2,12 +2,11 @@
 
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.images import Collection, Images
+from kzoo.data.images import Collection, Images, fitted
 from kzoo.data.reading import Reading
 from kzoo.errors import RequestError
 
@@ -74,19 +73,4 @@ def _pixels(values: np.ndarray, place: str, reading: Reading) -> np.ndarray:
         values = np.round(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:
         raise RequestError(f"{place} must be uint8 or floats, not {values.dtype}")
-    if reading.channels == 1 and values.shape[-1] == 3:
-        from kzoo.data import decode
-
-        values = _piecewise(decode.grey, values)
-    elif reading.channels == 3 and values.shape[-1] == 1:
-        values = np.repeat(values, 3, -1)
-    if reading.size is not None and tuple(values.shape[1:3]) != tuple(reading.size):
-        from kzoo.data import decode
-
-        values = _piecewise(lambda pixels: decode.resize(pixels, reading.size, reading.fit), values)
-    return values
-
-
-def _piecewise(change: Callable, pixels: np.ndarray, count: int = 1024) -> np.ndarray:
-    """Changed images, so many at once: TensorFlow computes in float32, which takes four times their memory."""
-    return np.concatenate([change(pixels[i : i + count]).numpy() for i in range(0, len(pixels), count)])
+    return fitted(values, reading)

@@ -33,6 +33,8 @@ class Answers(PictureAnswers):
         Returns:
             For each input its ``input``, ``label``, ``probability``, and ``top``: pairs of label and probability.
         """
+        if top < 1:
+            raise RequestError(f"top is {top}, and takes at least 1")
         answers = []
         for start in range(0, len(inputs), BATCH):
             chunk = inputs[start : start + BATCH]

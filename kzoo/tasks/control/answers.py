@@ -1,5 +1,6 @@
 """From observations to actions, in Python and inside exported graphs."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,15 @@ class Answers(base.Answers):
         return {"act": base.Signature(act, (spec,), {"observations": samples["observations"]})}
 
     def _read(self, given) -> np.ndarray:
-        """Observations, (several, ...)."""
+        """Observations, float32 (several, ...)."""
+        name = given if isinstance(given, str | Path) else "the array"
         try:
-            values = np.load(given, allow_pickle=False) if isinstance(given, str | Path) else np.asarray(given)
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{given} is no readable .npy file of observations: {error}") from None
+            values = np.load(given, allow_pickle=False) if isinstance(given, str | Path) else given
+            values = np.asarray(values).astype(np.float32)
+        except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise RequestError(f"{name} is no readable .npy file of observations: {error}") from None
         if values.shape == self.shape:
             values = values[None]
         if values.shape[1:] != self.shape:
-            name = given if isinstance(given, str | Path) else "the array"
             raise RequestError(f"an observation has the shape {self.shape}, and {name} is {values.shape}")
         return values

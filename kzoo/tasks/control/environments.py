@@ -132,9 +132,10 @@ def describe(data: Data) -> Description:
     Raises:
         RequestError: See `make`.
     """
+    environment = make(data)
+
     import gymnasium
 
-    environment = make(data)
     space = environment.observation_space
     flattened = isinstance(environment, gymnasium.wrappers.FlattenObservation)
     if data.stack > 1 and not space.shape:

@@ -109,6 +109,8 @@ class Train(sections.Training):
             raise ValueError("takes only one of munchausen and double: munchausen's next actions are the policy's own")
         if (self.target_every is None) == (self.target_rate is None):
             raise ValueError("takes either target_every or target_rate; set the other to null")
+        if self.starts >= self.steps:
+            raise ValueError(f"takes starts below steps, which are {self.steps}: before it nothing is learnt")
         return self
 
     @property

@@ -38,7 +38,7 @@ def finish(outputs: dict, default_boxes: np.ndarray, *, score, overlap, limit: i
         default_boxes: float32 (count, 4), centres in shares of the image.
         score: Least probability.
         overlap: IoU above which the weaker one goes.
-        limit: Most detections of a picture, and of a class before suppression is applied to it.
+        limit: Most detections of a picture.
 
     Returns:
         ``boxes``, float32 (batch, limit, 4), corners in shares of the network's input, cut to it; ``scores``, float32

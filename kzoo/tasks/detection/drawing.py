@@ -90,6 +90,6 @@ def write(path: Path, picture: np.ndarray) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # the latter of a suffix that no form of pictures has
+        raise RequestError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
     return path

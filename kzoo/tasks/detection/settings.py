@@ -2,6 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
+import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kzoo import cards, recipe, sections
@@ -67,6 +68,12 @@ class Data(Settings):
         "auto", description="where decoded pictures are kept; auto: in memory if they fit"
     )
     on_corrupt: Literal["skip", "stop"] = Field("skip", description="what a damaged picture, label or box does")
+
+    @pydantic.model_validator(mode="after")
+    def _both(self):
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("takes mean and std together")
+        return self
 
     def reading(self, channels: int = 3) -> Reading:
         """The part of the section that says how a source is read."""

@@ -16,7 +16,7 @@ def average_precision(
 
     The detections of all pictures are taken by falling score. Each is held against the object of the class that it
     overlaps most: right where that is free, wrong where it is taken or overlapped too little, out of account where it
-    is ignored (VOC's difficult).
+    is ignored (VOC's difficult). So is what overlaps none enough and lies in a region, which VOC itself does not have.
 
     Returns:
         ``voc07``, the mean of the best precision at eleven recalls, and ``voc``, the area under the curve; NaN without
@@ -25,15 +25,18 @@ def average_precision(
     scores, right, wrong, objects = [], [], [], 0
     for truth, detections in zip(truths, found, strict=True):
         mine = np.flatnonzero((truth.labels == label) | (truth.labels == ANY))
+        regions, mine = mine[truth.regions[mine]], mine[~truth.regions[mine]]
         objects += int((~truth.ignored[mine]).sum())
         chosen = np.flatnonzero(detections.labels == label)
         chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")]
         taken = np.zeros(len(mine), bool)
-        ious = rectangles.iou(detections.boxes[chosen].astype(np.float64), truth.boxes[mine].astype(np.float64))
-        for row in ious:
+        boxes = detections.boxes[chosen].astype(np.float64)
+        common = rectangles.intersection(boxes, truth.boxes[regions].astype(np.float64))
+        excused = (common >= overlap * rectangles.area(boxes)[:, None]).any(1)
+        for row, inside in zip(rectangles.iou(boxes, truth.boxes[mine].astype(np.float64)), excused, strict=True):
             place = int(row.argmax()) if len(row) else -1
             hit = place >= 0 and row[place] >= overlap
-            ignored = hit and truth.ignored[mine[place]]
+            ignored = truth.ignored[mine[place]] if hit else inside
             right.append(hit and not ignored and not taken[place])
             wrong.append(not right[-1] and not ignored)
             if hit:

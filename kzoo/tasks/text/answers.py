@@ -70,9 +70,12 @@ class Answers(base.Answers):
     def stream(
         self, model, prompt: str, *, length: int = 500, seed: int = 0, unknown: str = "error", **choice
     ) -> Iterator[str]:
-        """The continuation of one prompt piece by piece, as it is written; the same text as that of `answer`."""
-        for piece in self._pieces(model, [prompt], length, sampling.BLOCK, seed, unknown, choice):
-            yield piece[0]
+        """The continuation of one prompt piece by piece, as it is written; the same text as that of `answer`.
+
+        Args and errors: see `answer`; what is wrong is raised before the first piece is asked for.
+        """
+        pieces = self._pieces(model, [prompt], length, sampling.BLOCK, seed, unknown, choice)
+        return (piece[0] for piece in pieces)
 
     def judge(self, model, source: str, *, window: int = 256, errors: str = "strict") -> tuple[dict, str, np.ndarray]:
         """What a text costs the model.
@@ -226,8 +229,10 @@ class Answers(base.Answers):
         decoders = [self.tokenizer.streaming() for _ in rows]
         if self._writer is None or self._writer.network is not model:
             self._writer = _Writer(model, self.tokenizer.never)
-        for tokens, last in self._writer.pieces(rows, choice, seed, length, piece):
-            yield [decode(row, final=last) for decode, row in zip(decoders, tokens, strict=True)]
+        return (
+            [decode(row, final=last) for decode, row in zip(decoders, tokens, strict=True)]
+            for tokens, last in self._writer.pieces(rows, choice, seed, length, piece)
+        )
 
 
 class _Writer:

@@ -57,9 +57,32 @@ def chosen(known: dict[str, Path], reading: Reading, place: Path) -> dict[str, P
     return {part: path for part, path in found.items() if path is not None}
 
 
-def listed(path: Path) -> list[str]:
-    """The identifiers in a split file, one a line; what else a line holds is left out."""
-    return [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.split()]
+def split(lists: dict[str, Path], reading: Reading, place: Path, everything: list[str]) -> dict[str, list[str]]:
+    """The identifiers of each part.
+
+    Args:
+        lists: Split files by their own names.
+        reading: See `chosen`.
+        place: See `chosen`.
+        everything: All identifiers; without a list for training it takes those that are in no other.
+    """
+    parts = {part: [line.split()[0] for line in lines(path)] for part, path in chosen(lists, reading, place).items()}
+    if "train" not in parts:
+        others = {name for names in parts.values() for name in names}
+        parts["train"] = [name for name in everything if name not in others]
+    return parts
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text that hold something.
+
+    Raises:
+        RequestError: It is no UTF-8, or cannot be read.
+    """
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def picture_of(folder: Path, name: str) -> Path | None:

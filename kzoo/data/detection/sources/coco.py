@@ -59,7 +59,7 @@ def parse(content: dict) -> tuple[list[tuple[str, Truth]], tuple[str, ...], list
     try:
         names = {c["id"]: str(c["name"]) for c in sorted(content["categories"], key=lambda c: c["id"])}
         pictures = {p["id"]: str(p["file_name"]) for p in content["images"]}
-        annotations = content["annotations"]
+        annotations = list(content["annotations"])
     except KeyError as error:
         raise ValueError(f"it lacks the key {error}") from None
     except TypeError:
@@ -99,7 +99,7 @@ def _part(root: Path, path: Path, reading: Reading, problems: Problems) -> tuple
         pairs, classes, wrong = parse(json.loads(path.read_text("utf-8")))
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is no annotation file of COCO: {error}") from None
     for reason in wrong:
         problems.add("annotations that cannot be read", path, reason)

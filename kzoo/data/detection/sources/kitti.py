@@ -13,15 +13,13 @@ DONT_CARE = "DontCare"
 def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``ROOT/training/image_2/*.png`` with ``ROOT/training/label_2/*.txt``.
 
-    Lists of numbers in ``ROOT/split``, ``ROOT/ImageSets`` or ``ROOT/ImageSets/Main`` make the parts; without them all
-    is the training part. A picture without a label file is left out and named; an empty label file means no objects.
+    Lists of numbers in ``ROOT/split``, ``ROOT/ImageSets`` or ``ROOT/ImageSets/Main`` make the parts; without one for
+    training that is what no other lists. A picture without a label file is left out and named; an empty label file
+    means no objects.
     """
     root = _folders.root("kitti", rest, reading)
-    lists = _lists(root)
-    found = _folders.chosen(lists, reading, root) if lists else {}
-    parts = {part: _folders.listed(path) for part, path in found.items()}
-    if "train" not in parts:
-        parts = {"train": [p.stem for p in _folders.pictures_in(root / "training" / "image_2")]}
+    everything = [p.stem for p in _folders.pictures_in(root / "training" / "image_2")]
+    parts = _folders.split(_lists(root), reading, root, everything)
     return {part: _part(root, names[: reading.limit], reading, problems) for part, names in parts.items()}, ()
 
 

@@ -115,12 +115,12 @@ def _in_order(tfds):
 
 
 def _size(encoded: bytes) -> tuple[int, int] | None:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(encoded)) as picture:
             return picture.height, picture.width
-    except (UnidentifiedImageError, OSError):
+    except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
 

@@ -12,16 +12,14 @@ _LARGEST = 1 << 24  # bytes of an annotation
 
 
 def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
-    """Open ``ROOT/JPEGImages`` with ``ROOT/Annotations/*.xml``; ``ROOT/ImageSets/Main/*.txt`` list the parts.
+    """Open ``ROOT/JPEGImages`` with ``ROOT/Annotations/*.xml``; ``ROOT/ImageSets/Main/*.txt`` list the parts;
+    without a list for training that is what no other names.
 
     VOC counts pixels from 1 and a box's last pixel is inside it; here boxes are edges, counted from 0.
     """
     root = _folders.root("voc", rest, reading)
-    lists = _lists(root)
-    found = _folders.chosen(lists, reading, root / "ImageSets" / "Main") if lists else {}
-    parts = {part: _folders.listed(path) for part, path in found.items()}
-    if "train" not in parts:
-        parts = {"train": sorted(p.stem for p in (root / "Annotations").glob("*.xml"))}
+    everything = sorted(p.stem for p in (root / "Annotations").glob("*.xml"))
+    parts = _folders.split(_lists(root), reading, root / "ImageSets" / "Main", everything)
     return {part: _part(root, names[: reading.limit], reading, problems) for part, names in parts.items()}, ()
 
 
@@ -54,10 +52,12 @@ def parse(text: bytes) -> Truth:
         names = [o.findtext("name", "").strip() for o in objects]
         edges = [[float(o.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
         flags = [[o.findtext(k, "0").strip() or "0" for k in ("difficult", "truncated", "occluded")] for o in objects]
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # the latter of an encoding that there is not
         raise ValueError(f"no XML: {error}") from None
     except ValueError:
         raise ValueError("a bndbox needs the numbers xmin, ymin, xmax and ymax") from None
+    if not all(names):
+        raise ValueError("an object has no name")
     return truth(
         [(x1 - 1, y1 - 1, x2, y2) if x2 > x1 and y2 > y1 else (x1, y1, x2, y2) for x1, y1, x2, y2 in edges],
         names,

@@ -87,8 +87,7 @@ def _layout(root: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     if names is None:
         raise RequestError(f"data.root {root} is not in YOLO's layout: it has neither data.yaml nor classes.txt")
     parts = {p.name: [p] for p in sorted((root / "images").glob("*")) if p.is_dir()}
-    classes = tuple(line.strip() for line in names.read_text("utf-8").splitlines() if line.strip())
-    return parts or {"train": [root / "images"]}, classes
+    return parts or {"train": [root / "images"]}, tuple(_folders.lines(names))
 
 
 def _described(path: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
@@ -97,7 +96,7 @@ def _described(path: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RequestError(f"{path} cannot be read: {first_line(error)}") from None
     names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list):
         raise RequestError(f"{path}: a YOLO data set has names, a list, or a mapping from 0, 1, ...")
@@ -141,7 +140,7 @@ def _pictures(place: Path, problems: Problems) -> list[Path]:
     if place.is_dir():
         return _folders.pictures_in(place)
     found = []
-    for name in _folders.listed(place):
+    for name in _folders.lines(place):
         path = place.parent / name
         if path.is_file():
             found.append(path)
