@@ -9,7 +9,7 @@ from kzoo.tasks import callbacks
 def best(monkeypatch):
     def make(monitor="val_accuracy", patience=None, min_delta=0.0):
         saved = []
-        made = callbacks.Best(None, monitor, None, patience, min_delta)
+        made = callbacks.Best(None, monitor, patience, min_delta)
         monkeypatch.setattr(callbacks.Best, "_save", lambda self, epoch: saved.append(epoch + 1))
         made.set_model(SimpleNamespace(stop_training=False))
         made.saved = saved

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.tasks import callbacks, optimizers, update_rules
+from kzoo.tasks import optimizers, update_rules
 
 
 def network():
@@ -69,7 +69,7 @@ def test_lookahead_inside_a_compiled_fit_with_loss_scaling():
     rng = np.random.default_rng(0)
     model.fit(rng.normal(size=(32, 3)), rng.normal(size=(32, 1)), batch_size=4, verbose=0)
     fast = [np.array(v) for v in model.trainable_variables]
-    callbacks.put_averages(model)
+    update_rules.put_averages(model.optimizer)
     # The eighth step pulls, so that both are the same; and the slow weights are not those that it started with.
     for variable, value in zip(model.trainable_variables, fast, strict=True):
         np.testing.assert_array_equal(variable, value)

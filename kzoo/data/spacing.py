@@ -4,11 +4,11 @@ import numpy as np
 
 
 def spaced(length: int, count: int) -> np.ndarray:
-    """At most so many places, evenly spaced, the first and the last among them; all where there are no more.
+    """At most so many places, evenly spaced from the first to the last; all where there are no more.
 
     Args:
         length: How many places there are.
-        count: How many to take at most.
+        count: How many to take at most; of one, it is the first.
 
     Returns:
         int64 (places,), rising.

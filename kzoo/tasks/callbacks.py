@@ -1,5 +1,6 @@
 """Callbacks whose state belongs to the checkpoint, so that a resumed training is the one that was interrupted."""
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -15,20 +16,14 @@ from kzoo.tasks import optimizers, update_rules
 class Averaging(keras.callbacks.Callback):
     """Validates with the moving average of the weights in the model's place."""
 
-    def __init__(self):
-        super().__init__()
-        self.aside = None
-
     def on_test_begin(self, logs=None):
-        """Put the averages in."""
-        self.aside = [keras.ops.convert_to_numpy(v) for v in update_rules.variables(self.model.optimizer)]
-        put_averages(self.model)
+        """Put the averages in, where there are any."""
+        self.validation = contextlib.ExitStack()
+        self.validation.enter_context(update_rules.averaged(self.model.optimizer))
 
     def on_test_end(self, logs=None):
         """Put the weights back, bit for bit."""
-        for variable, value in zip(update_rules.variables(self.model.optimizer), self.aside, strict=True):
-            variable.assign(value)
-        self.aside = None
+        self.validation.close()
 
 
 class Thawing(keras.callbacks.Callback):
@@ -52,9 +47,9 @@ class Best(keras.callbacks.Callback):
         epoch: The epoch that it was reached in, counted from 1.
     """
 
-    def __init__(self, run: Run, monitor: str, averaging: Averaging | None, patience: int | None, min_delta: float):
+    def __init__(self, run: Run, monitor: str, patience: int | None, min_delta: float):
         super().__init__()
-        self.run, self.monitor, self.averaging = run, monitor, averaging
+        self.run, self.monitor = run, monitor
         self.patience, self.min_delta = patience, min_delta
         self.state = {"best": None, "epoch": 0, "mark": None, "waited": 0}
 
@@ -90,29 +85,23 @@ class Best(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _save(self, epoch):
-        if self.averaging:
-            self.averaging.set_model(self.model)
-            self.averaging.on_test_begin()
-        weights.save_checkpoint(self.run.checkpoint("best"), self.model, {"epoch": epoch + 1, self.monitor: self.best})
-        if self.averaging:
-            self.averaging.on_test_end()
+        document = {"epoch": epoch + 1, self.monitor: self.best}
+        with update_rules.averaged(self.model.optimizer):
+            weights.save_checkpoint(self.run.checkpoint("best"), self.model, document)
 
 
 class Judged(keras.callbacks.Callback):
     """Adds figures of the validation part to those of the epoch; comes before whatever reads them."""
 
-    def __init__(self, judge, averaging: Averaging | None, progress: "Progress"):
+    def __init__(self, judge, progress: "Progress"):
         super().__init__()
-        self.judge, self.averaging, self.progress = judge, averaging, progress
+        self.judge, self.progress = judge, progress
 
     def on_epoch_end(self, epoch, logs=None):
         """Judge the model as it would be kept."""
         self.progress.on_test_begin()
-        if self.averaging:
-            self.averaging.on_test_begin()
-        logs.update({f"val_{name}": value for name, value in self.judge(self.model).items()})
-        if self.averaging:
-            self.averaging.on_test_end()
+        with update_rules.averaged(self.model.optimizer):
+            logs.update({f"val_{name}": value for name, value in self.judge(self.model).items()})
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -120,7 +109,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, run: Run, stateful: dict[str, object], carried: Sequence = ()):
         super().__init__()
-        self.run, self.stateful, self.carried, self.before = run, stateful, carried, 0.0
+        self.run, self.stateful, self.carried, self.before, self.stopped = run, stateful, carried, 0.0, False
 
     def on_train_begin(self, logs=None):
         """Start the clock."""
@@ -161,8 +150,6 @@ class Checkpoints(keras.callbacks.Callback):
         self.before = document["seconds"]
         self.stopped = document["stopped"]
         return document["epochs_done"]
-
-    stopped = False
 
 
 class Finite(keras.callbacks.Callback):
@@ -231,15 +218,6 @@ class Progress(keras.callbacks.Callback):
         figures = "  ".join(f"{k} {float(v):.4f}" for k, v in (logs or {}).items())
         place = f"epoch {epoch + 1}/{self.params['epochs']}"
         console.say(f"{place}  {figures}  {speed:,.0f} {self.unit}/s  {clock(left)} left")
-
-
-def put_averages(model) -> None:
-    """Put the averages of the weights, where the model's optimiser keeps any, in the weights' place."""
-    averages = update_rules.averages(model.optimizer)
-    if averages is None:
-        return
-    for variable, average in zip(update_rules.variables(model.optimizer), averages, strict=True):
-        variable.assign(average)
 
 
 def higher_is_better(monitor: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from kzoo import console, sections
 from kzoo.errors import RequestError
 from kzoo.run import Run
-from kzoo.tasks import callbacks, freezing, normalization, optimizers
+from kzoo.tasks import callbacks, freezing, normalization, optimizers, update_rules
 from kzoo.weights import load_checkpoint, save_checkpoint
 
 
@@ -60,9 +60,8 @@ def fit(
     steps_per_epoch = epoch_steps(settings, steps_per_pass)
     thaw = freezing.Thaw(model, settings.unfreeze)
     _compile(model, settings, thaw, loss, metrics, steps_per_epoch, dtype_policy)
-    averaging = callbacks.Averaging() if settings.ema or settings.lookahead else None
     judged = validation is not None or judge is not None
-    best = _chooser(run, settings, monitor, averaging) if judged else None
+    best = _chooser(run, settings, monitor) if judged else None
     checkpoints = callbacks.Checkpoints(run, {"best": best} if best else {}, carried)
     done = checkpoints.restore(model)
     epochs = min(until or settings.epochs, settings.epochs)
@@ -70,9 +69,9 @@ def fit(
         if done:
             console.say(f"going on after epoch {done} of {settings.epochs}")
         progress = callbacks.Progress(items_per_step, steps_per_epoch, unit)
-        judging = callbacks.Judged(judge, averaging, progress) if judge else None
+        judging = callbacks.Judged(judge, progress) if judge else None
         # What a callback reads, an earlier one has put there.
-        in_order = [callbacks.Thawing(thaw), *watching, averaging, judging, progress]
+        in_order = [callbacks.Thawing(thaw), *watching, callbacks.Averaging(), judging, progress]
         in_order += [callbacks.Finite(), best, callbacks.Board(run), checkpoints]
         dataset = training(done * steps_per_epoch, (epochs - done) * steps_per_epoch)
         if loss is not None:
@@ -120,11 +119,11 @@ def _compile(model, settings: sections.Train, thaw, loss, metrics, steps_per_epo
     )
 
 
-def _chooser(run: Run, settings: sections.Train, monitor: str, averaging) -> callbacks.Best:
+def _chooser(run: Run, settings: sections.Train, monitor: str) -> callbacks.Best:
     """What keeps the best epoch and, where the recipe says so, stops after epochs without a better one."""
     stop = settings.early_stopping
     patience, min_delta = (stop.patience, stop.min_delta) if stop else (None, 0.0)
-    return callbacks.Best(run, monitor, averaging, patience, min_delta)
+    return callbacks.Best(run, monitor, patience, min_delta)
 
 
 def _make_variables(model, dataset) -> None:
@@ -151,6 +150,6 @@ def _finish(model, run: Run, best, monitor: str) -> dict[str, Any]:
         load_checkpoint(run.checkpoint("best"), model)
         return {**figures, "best_epoch": best.epoch, monitor: best.best}
     load_checkpoint(run.checkpoint("last"), model, model.optimizer)
-    callbacks.put_averages(model)
+    update_rules.put_averages(model.optimizer)
     save_checkpoint(run.checkpoint("best"), model, {"epoch": len(rows)})
     return {**figures, "loss": float(rows[-1]["loss"])}

@@ -50,7 +50,7 @@ def build(
             f"train.optimizer: {wanted.name} of Keras does not take these arguments: {first_line(error)}"
         ) from None
     # Keras would put the averages in the model's place when `fit` ends, in the wrong places where layers are frozen;
-    # the zoo does so itself, see `kzoo.tasks.callbacks.put_averages`.
+    # the zoo does so itself, see `kzoo.tasks.update_rules.put_averages`.
     optimizer.finalize_variable_values = lambda variables: None
     if wanted.decay_excludes:
         # Some decay by Keras's defaults. Keras reads the names as regular expressions.

@@ -1,7 +1,9 @@
 """What the zoo adds to Keras's optimisers: rates by variable, Lookahead, Muon for convolutions, a faster Adam."""
 
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -139,6 +141,32 @@ def averages(optimizer: keras.optimizers.Optimizer) -> list | None:
     if optimizer.use_ema:
         return optimizer._model_variables_moving_average
     return getattr(optimizer, "averages", None)
+
+
+def put_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Put the averaged weights, where the optimiser keeps any, in the weights' place."""
+    kept = averages(optimizer)
+    if kept is not None:
+        for variable, average in zip(variables(optimizer), kept, strict=True):
+            variable.assign(average)
+
+
+@contextlib.contextmanager
+def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Put the averaged weights in the weights' place for the block, where the optimiser keeps any.
+
+    Behind it the weights are what they were, bit for bit.
+    """
+    if averages(optimizer) is None:
+        yield
+        return
+    own = [keras.ops.convert_to_numpy(v) for v in variables(optimizer)]
+    put_averages(optimizer)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables(optimizer), own, strict=True):
+            variable.assign(value)
 
 
 def variables(optimizer: keras.optimizers.Optimizer) -> list:

@@ -86,16 +86,9 @@ class Learner:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[keras.Model]:
         """Give the online network with its weights' moving averages, where the optimiser keeps any; then undo it."""
-        averages = update_rules.averages(self.optimizer) if int(self.optimizer.iterations) else None
-        if averages is None:
+        # Before the first step the averages are zero.
+        with update_rules.averaged(self.optimizer) if int(self.optimizer.iterations) else contextlib.nullcontext():
             yield self.online
-            return
-        own = [np.array(v) for v in self.online.trainable_variables]
-        try:
-            _assign(self.online.trainable_variables, averages)
-            yield self.online
-        finally:
-            _assign(self.online.trainable_variables, own)
 
     def learn(self, batches: Batch, updates: int) -> tuple:
         """Take a gradient step on each of several batches.
