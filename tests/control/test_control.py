@@ -125,6 +125,21 @@ def test_the_command_line(whole, command, tmp_path):
     assert len(answered.out.splitlines()) == 3
 
 
+def test_what_is_no_observation_is_named(tmp_path):
+    from kzoo.tasks.control.answers import Answers
+
+    answers = Answers({"environment": {"observation_shape": [4], "dtype": "float32"}})
+    model = kzoo.build("dqn_mlp", hidden=(4,))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.savez(tmp_path / "several.npz", a=np.zeros(4))
+    np.save(tmp_path / "words.npy", np.array(["a", "b", "c", "d"]))
+    np.save(tmp_path / "none.npy", np.zeros((0, 4)))
+    np.save(tmp_path / "other.npy", np.zeros((2, 3)))
+    for path in tmp_path.iterdir():
+        with pytest.raises(kzoo.RequestError, match=path.name):
+            answers.answer(model, [path])
+
+
 def test_exports_act_as_the_run_does(whole, tmp_path):
     report = kzoo.export(whole, tmp_path / "export", formats=["saved_model"])
     doors = report.formats["saved_model"]["signatures"]
