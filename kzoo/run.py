@@ -301,12 +301,14 @@ def read_json(path: Path, default=None):
     """Read a JSON file; `default` where it is absent.
 
     Raises:
-        RequestError: The file is not valid JSON.
+        RequestError: The file cannot be read, or is not valid JSON.
     """
     try:
         return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return default
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except RecursionError:
         raise RequestError(f"{path} is not valid JSON: it is nested too deeply") from None
     except ValueError as error:

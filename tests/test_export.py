@@ -407,6 +407,8 @@ def test_folders_that_are_no_exports(tmp_path):
         (tmp_path / "verify.json").write_text(content)
         with pytest.raises(kzoo.RequestError, match=reason):
             kzoo.verify(tmp_path)
+    with pytest.raises(kzoo.RequestError, match="there is no such folder"):
+        kzoo.verify(tmp_path / "verify.json")
 
 
 # --- killed on the way --------------------------------------------------------------------------------------------

@@ -608,7 +608,7 @@ EXCLUDING = {
         ),
         ({"space": EXCLUDING}, "dropout is in no trial: no value of data.batch_size fits"),
         ({"space": {BATCH: {"min": 8.5, "max": 64}}}, "data.batch_size"),
-        ({"space": {BATCH: {"min": 8, "max": 64, "step": 0.5}}}, "data.batch_size: .*8.5"),
+        ({"space": {BATCH: {"min": 8, "max": 64, "step": 0.5}}}, "data.batch_size: .*8.0"),
         ({"space": {BATCH: {"choices": [32, "many"]}}}, "data.batch_size"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 0}}}, "must be above 0"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 1, "log": True}}}, "must be above 1"),
@@ -619,6 +619,12 @@ def test_wrong_requests_are_refused_before_anything_starts(settings, told, tmp_p
     with pytest.raises(RequestError, match=told):
         kzoo.search(parent(**settings), out=tmp_path / "s")
     assert not trainer.calls and not (tmp_path / "s").exists()
+
+
+def test_hyperband_sets_the_steps_of_control_too():
+    settings = {"tuner": "hyperband", "space": {"train.steps": {"choices": [5000, 9000]}}}
+    with pytest.raises(RequestError, match=r"take train\.steps out of the space"):
+        space.check(kzoo.load_recipe("dqn_mlp/cartpole", {"search": settings}))
 
 
 def test_dry_run_describes_and_trains_nothing(trainer):

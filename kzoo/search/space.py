@@ -169,8 +169,9 @@ def _check_method(recipe: recipes.Recipe) -> None:
                 f"search.{kind} {chosen} belongs to search.engine {other}; {settings.engine} has {', '.join(known)}"
             )
     if settings.tuner == "hyperband":
-        if "train.epochs" in settings.space:
-            raise RequestError("search.space: hyperband sets the epochs itself; take train.epochs out of the space")
+        # In control an epoch is `train.evaluate_every` of `train.steps`.
+        if length := settings.space.keys() & {"train.epochs", "train.steps"}:
+            raise RequestError(f"search.space: hyperband sets the epochs itself; take {length.pop()} out of the space")
         if settings.min_epochs > recipe.train.epochs:
             raise RequestError(
                 f"search.min_epochs is {settings.min_epochs}, more than the {recipe.train.epochs} of train.epochs"
@@ -215,15 +216,13 @@ def _check_condition(space: Space, key: str) -> None:
 
 
 def _check_values(recipe: recipes.Recipe, key: str) -> None:
-    """Try a key's choices, or ends and a step, on the recipe, under the first values that it takes, and otherwise."""
+    """Try each end of a key's values on the recipe, under the first values that its condition takes, and otherwise."""
     space, parameter = recipe.search.space, recipe.search.space[key]
     deciding = _context(space, key)
-    known = levels(parameter)
-    if known is None:
-        known = [parameter.min, parameter.max]
-    elif parameter.min is not None:
-        known = [*known[:2], parameter.max]  # between whole ends, half a step gives what is not whole
-    tried = [(deciding, value) for value in known]
+    ends = levels(parameter) or [parameter.min, parameter.max]
+    if parameter.min is not None:
+        ends = [ends[0], ends[-1]]  # as they are proposed: no whole numbers where the step is none
+    tried = [(deciding, value) for value in ends]
     if parameter.has_otherwise and (without := _context_without(space, key)) is not None:
         tried.append((without, parameter.otherwise))
     for context, value in tried:

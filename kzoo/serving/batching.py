@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kzoo.errors import first_line
 from kzoo.serving.doors import Arrays, Door, Served, Spec
 from kzoo.serving.protocol import Query, Refused
 
@@ -147,5 +146,12 @@ class Batcher:
 def _refusal(error: Exception) -> Exception:
     """A client's fault as `Refused`; anything else as it is."""
     if type(error).__name__ in ("InvalidArgumentError", "InvalidArgument", "OutOfRangeError"):
-        return Refused(400, f"the model refuses the input: {first_line(error)}")
+        return Refused(400, f"the model refuses the input: {_reason(error)}")
     return error
+
+
+def _reason(error: Exception) -> str:
+    """The line that says what is wrong: the first, or of a graph's errors the last before its node is named."""
+    told, of_graph, _ = str(error).strip().partition("\n\t [[")
+    lines = [line for line in told.splitlines() if line.strip()]
+    return lines[-1 if of_graph else 0].removeprefix("ValueError: ") if lines else type(error).__name__

@@ -40,9 +40,11 @@ def check(query: Query, limits: Limits) -> None:
     longest = max(map(len, _strings(query, "prompt")), default=0)
     if longest > limits.length:
         raise Refused(413, f"a prompt has {longest:,} bytes, and at most {limits.length:,} are taken")
-    tokens = query.inputs["tokens"].size if "tokens" in query.inputs else 0
+    tokens = query.inputs["tokens"].size if "tokens" in query.inputs else 1
     if tokens > limits.length:
         raise Refused(413, f"the request holds {tokens:,} tokens, and at most {limits.length:,} are taken")
+    if not tokens:
+        raise Refused(400, "the request holds no tokens")
     for encoded in _strings(query, "encoded"):
         _check_picture(encoded, limits.pixels)
 

@@ -135,6 +135,21 @@ def test_the_command_line(whole, command, tmp_path):
     assert len(answered.out.splitlines()) == 3
 
 
+def test_what_is_no_observation_is_named(tmp_path):
+    from kzoo.tasks.control.answers import Answers
+
+    answers = Answers({"environment": {"observation_shape": [4], "dtype": "float32"}})
+    model = kzoo.build("dqn_mlp", hidden=(4,))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.savez(tmp_path / "several.npz", a=np.zeros(4))
+    np.save(tmp_path / "words.npy", np.array(["a", "b", "c", "d"]))
+    np.save(tmp_path / "none.npy", np.zeros((0, 4)))
+    np.save(tmp_path / "other.npy", np.zeros((2, 3)))
+    for path in tmp_path.iterdir():
+        with pytest.raises(kzoo.RequestError, match=path.name):
+            answers.answer(model, [path])
+
+
 def test_exports_act_as_the_run_does(whole, tmp_path):
     report = kzoo.export(whole, tmp_path / "export", formats=["saved_model"])
     doors = report.formats["saved_model"]["signatures"]
@@ -164,9 +179,9 @@ def test_what_does_not_fit_is_one_sentence(command, small_run, whole, tmp_path):
         (lambda: kzoo.play(whole, video=tmp_path / "x.avi"), ".gif or .mp4"),
         (lambda: kzoo.play(whole, render="ascii"), "no render mode 'ascii'"),
         (lambda: kzoo.predict(whole, np.zeros((2, 5), np.float32)), r"shape \(4,\)"),
-        (lambda: kzoo.predict(whole, [np.array(["a"] * 4)]), "the array is no readable .npy"),
+        (lambda: kzoo.predict(whole, [np.array(["a"] * 4)]), "the array holds no array of numbers"),
         (lambda: kzoo.predict(whole, tmp_path / "empty.npy"), "empty.npy is no readable .npy"),
-        (lambda: kzoo.predict(whole, tmp_path / "several.npz"), "several.npz is no readable .npy"),
+        (lambda: kzoo.predict(whole, tmp_path / "several.npz"), "several.npz holds no array of numbers"),
     ):
         with pytest.raises(kzoo.RequestError, match=reason):
             work()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import runtimes
+from kzoo import runtimes, served
 from kzoo.serving import server
 from kzoo.serving.doors import open_doors
 from tests.serving.test_serve import Server
@@ -85,6 +85,19 @@ def test_a_file_for_one_row_is_called_row_by_row(exported, images, tmp_path):
     found = open_doors(tmp_path / "model.onnx").doors["serve_images"].call({"images": images})
     wanted = open_doors(exported / "model.onnx").doors["serve_images"].call({"images": images})
     np.testing.assert_allclose(found["probabilities"], wanted["probabilities"], atol=1e-6)
+
+
+def test_what_a_runtime_refuses_is_the_inputs_fault(exported, monkeypatch):
+    """Also within a graph, where TensorFlow does not know the runtimes' own errors, such as of a token out of range."""
+    import tensorflow as tf
+
+    def refuse(inputs):
+        raise RuntimeError("index out of bounds\nin node 3")
+
+    network = served.open_artefact(exported / "model.onnx")[0]
+    monkeypatch.setattr(network, "_run", refuse)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="ValueError: index out of bounds\n"):
+        tf.function(network)(tf.zeros((2, 8, 8, 1)))
 
 
 def test_what_is_no_artefact_is_named(exported, tmp_path):

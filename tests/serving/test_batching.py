@@ -16,6 +16,21 @@ class InvalidArgumentError(Exception):
     """Called as TensorFlow's own is."""
 
 
+GRAPHS = """Graph execution error:
+
+Detected at node PyFuncStateless defined at (most recent call last):
+  File "somewhere.py", line 4, in open_doors
+
+ValueError: out of bounds
+Traceback (most recent call last):
+  File "somewhere.py", line 5, in compute
+
+ValueError: out of bounds
+
+
+\t [[{{node PyFuncStateless}}]] [Op:__inference_plain_226]"""
+
+
 class Model:
     """Multiplies numbers, once it may; refuses negative ones."""
 
@@ -25,6 +40,8 @@ class Model:
     def __call__(self, inputs):
         self.may.wait(10)
         self.calls.append(len(inputs["x"]))
+        if (inputs["x"] == -13).any():
+            raise InvalidArgumentError(GRAPHS)
         if (inputs["x"] < 0).any():
             raise InvalidArgumentError("negative\nnode x")
         if (inputs["x"] > 99).any():
@@ -122,6 +139,11 @@ def test_a_seed_for_each_example_keeps_none_apart():
 def test_a_bad_request_is_tried_once():
     (answer,), calls = ask([query(-1)])
     assert isinstance(answer, Refused) and calls == [1]
+
+
+def test_what_is_wrong_is_found_in_a_graphs_error():
+    (answer,), _ = ask([query(-13)])
+    assert answer.status == 400 and str(answer) == "the model refuses the input: out of bounds"
 
 
 def test_a_bad_request_spoils_no_other():

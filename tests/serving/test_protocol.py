@@ -135,6 +135,8 @@ def test_a_request_may_not_ask_for_everything(png):
         limits.check(query(encoded=np.array([png], object)), small)
     assert caught.value.status == 413
     limits.check(query(encoded=np.array([png], object)), limits.Limits())
+    with pytest.raises(Refused, match="no tokens"):
+        limits.check(query(tokens=np.zeros((1, 0), np.int32)), small)
     # Beside one long prompt, short ones would take as much memory: the sum of both is no bound.
     prompts = np.array([b"a", "äöüßé€".encode()], object)
     with pytest.raises(Refused, match="a prompt has 13 bytes, and at most 10") as caught:

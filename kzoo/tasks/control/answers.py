@@ -81,10 +81,12 @@ class Answers(base.Answers):
         """Observations, float32 (several, ...)."""
         name = given if isinstance(given, str | Path) else "the array"
         try:
-            values = np.load(given, allow_pickle=False) if isinstance(given, str | Path) else given
-            values = np.asarray(values).astype(np.float32)
+            values = np.asarray(np.load(given, allow_pickle=False) if isinstance(given, str | Path) else given)
         except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise RequestError(f"{name} is no readable .npy file of observations: {error}") from None
+        if values.dtype.kind not in "biuf" or not values.size:
+            raise RequestError(f"{name} holds no array of numbers, as which observations come")
+        values = values.astype(np.float32)
         if values.shape == self.shape:
             values = values[None]
         if values.shape[1:] != self.shape:
