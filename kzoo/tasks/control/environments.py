@@ -58,6 +58,9 @@ def make(data: Data, render_mode: str | None = None, checked: bool = True):
         raise RequestError(f"a Q-network needs discrete actions, and those of {data.env} are a {kind} space")
     if not isinstance(environment.observation_space, spaces.Box):
         environment = gymnasium.wrappers.FlattenObservation(environment)
+    if not isinstance(environment.observation_space, spaces.Box):
+        kind = type(environment.observation_space).__name__
+        raise RequestError(f"a Q-network needs observations of one shape, and those of {data.env} are a {kind} space")
     return environment
 
 
