@@ -84,6 +84,12 @@ def test_same_seed_same_text_and_the_pieces_of_a_stream_are_the_text(network, an
     assert two[0]["continuation"] != two[1]["continuation"]
 
 
+def test_a_text_that_is_unknown_throughout_is_one_sentence(network, answers, tmp_path):
+    (tmp_path / "han.txt").write_text("漢字漢字")
+    with pytest.raises(kzoo.RequestError, match=r"han\.txt has no character behind its first that the model knows"):
+        answers.judge(network, str(tmp_path / "han.txt"))
+
+
 def test_a_seed_fixes_what_is_served_whoever_else_asks_with_it(either, answers):
     from kzoo.serving.batching import Batcher
     from kzoo.serving.doors import Served, _of_network

@@ -257,6 +257,12 @@ def test_nested_observations_are_flattened_and_actions_counted_from_zero(corrido
     assert (seen.observation_shape, seen.num_actions, seen.flattened) == ((8,), 2, True)
 
 
+def test_observations_of_no_shape_are_one_sentence(corridor, monkeypatch):
+    monkeypatch.setattr(Corridor, "observation_space", gymnasium.spaces.Sequence(gymnasium.spaces.Box(-1, 1, (2,))))
+    with pytest.raises(kzoo.RequestError, match="of one shape, and those of Corridor-v0 are a Sequence space"):
+        environments.describe(corridor)
+
+
 def test_episodes_are_played_whole_and_counted(corridor):
     lanes = environments.Lanes(lambda: environments.make(corridor), 3, (0, 1))
     returns, lengths = environments.play(lanes, lambda seen: np.ones(len(seen), int), 7)

@@ -13,7 +13,7 @@ from matplotlib import rcParams
 from PIL import Image
 
 import kzoo
-from kzoo.tasks.control import playing
+from kzoo.tasks.control import environments, playing
 from kzoo.tasks.control.settings import Data
 
 
@@ -87,3 +87,5 @@ def test_without_a_screen_it_is_one_sentence(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(kzoo.RequestError, match="no screen to render on: .*--video"):
         playing.play(stubborn((4,), 2), Data(env="CartPole-v1"), episodes=1, video=None, render="human", seed=0)
+    with pytest.raises(kzoo.RequestError, match="no screen to render on"):
+        environments.describe(Data(env="CartPole-v1", env_arguments={"render_mode": "human"}))

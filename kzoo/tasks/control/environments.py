@@ -20,6 +20,8 @@ _FAMILIES = (
     (re.compile(r"MinAtar/"), "minatar.gym", "minatar"),
     (re.compile(r"(highway|merge|roundabout|intersection|racetrack|exit|two-way|u-turn)-"), "highway_env", "driving"),
 )
+# Variables one of which names a screen, where there is any.
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,18 @@ def make(data: Data, render_mode: str | None = None, checked: bool = True):
         raise RequestError(f"a Q-network needs discrete actions, and those of {data.env} are a {kind} space")
     if not isinstance(environment.observation_space, spaces.Box):
         environment = gymnasium.wrappers.FlattenObservation(environment)
+    if not isinstance(environment.observation_space, spaces.Box):
+        kind = type(environment.observation_space).__name__
+        raise RequestError(f"a Q-network needs observations of one shape, and those of {data.env} are a {kind} space")
     return environment
 
 
 def _made(gymnasium, data: Data, render_mode: str | None, checked: bool):
     """Register the environment's family, if it is one of those known here, and make it."""
+    human = "human" in (render_mode, data.env_arguments.get("render_mode"))
+    if human and sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
+        # SDL would end the process rather than raise an error.
+        raise RequestError("there is no screen to render on: record the episodes with --video")
     # Not every environment knows the argument.
     drawn = {} if render_mode is None else {"render_mode": render_mode}
     for pattern, package, extra in _FAMILIES:

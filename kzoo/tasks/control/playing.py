@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from kzoo.tasks.control.settings import Data
 
 _WATCHED = 5  # part of the key of an episode's seed; training and judging have others
 _WRITERS = {".gif": "pillow", ".mp4": "ffmpeg"}
-_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
 _FAST = 25  # frames a second
 
 
@@ -29,9 +27,6 @@ def play(
         raise RequestError("an episode is either recorded or rendered: give one of --video and --render")
     if video is not None:
         _check_writer(video)
-    if render == "human" and sys.platform == "linux" and not any(os.environ.get(name) for name in _SCREENS):
-        # SDL would end the process rather than raise an error.
-        raise RequestError("there is no screen to render on: record the episodes with --video")
     mode = "rgb_array" if video is not None else render
     if video is not None:
         # SDL must not look for a screen; with its driver "dummy" highway-env would draw nothing.

@@ -91,11 +91,13 @@ class Answers(base.Answers):
             beginning, and bits of each of its characters, NaN for those that were not judged.
 
         Raises:
-            RequestError: There is no such text, or it is too short or no UTF-8.
+            RequestError: There is no such text, or it is too short, no UTF-8 or unknown throughout.
         """
         documents = sources.documents(source if ":" in source else f"file:{source}", Reading())
         tokens, never = corpus.read(documents, self.tokenizer, errors), self.tokenizer.never
         costs = scoring.surprise(model, tokens, scoring.carried(len(tokens)), never)
+        if np.isnan(costs).all():
+            raise RequestError(f"{source} has no character behind its first that the model knows: nothing to judge")
         cut = scoring.surprise(model, tokens, scoring.windows(len(tokens), window), never)
         starts = self.tokenizer.starts(tokens)
         bits = costs / np.log(2, dtype=np.float32)
