@@ -80,8 +80,8 @@ class Answers(base.Answers):
         """Observations, (several, ...)."""
         try:
             values = np.load(given, allow_pickle=False) if isinstance(given, str | Path) else np.asarray(given)
-        except (OSError, ValueError, EOFError) as error:
-            raise RequestError(f"{given} is no readable .npy file of observations: {error}") from None
+        except (OSError, ValueError, EOFError):
+            raise RequestError(f"{given} is no readable .npy file of observations") from None
         name = given if isinstance(given, str | Path) else "the array"
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf" or not values.size:
             raise RequestError(f"{name} holds no array of numbers, as which observations come")
