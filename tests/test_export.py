@@ -1,5 +1,6 @@
 """Exports: whole, verified in fresh processes, and verifications that can fail."""
 
+import errno
 import json
 import os
 import re
@@ -268,6 +269,16 @@ def test_a_network_that_a_format_cannot_hold_is_reported(small_run, tmp_path, mo
     with pytest.raises(kzoo.WorkError, match=r"^h5: cannot be written: no such layer \("):
         kzoo.export(small_run, out=tmp_path / "export", formats="h5")
     assert json.loads((tmp_path / "export.failed" / "verify.json").read_text())["formats"]["h5"]["ok"] is False
+
+
+def test_a_full_disk_is_said_in_one_line(small_run, tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "Can't close file (file write failed: time = Mon\n, filename = 'model.h5')")
+
+    monkeypatch.setattr(keras_files.H5, "save", fill)
+    with pytest.raises(kzoo.WorkError, match="failed: No space left on device$"):
+        kzoo.export(small_run, out=tmp_path / "export", formats="h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_of_nan_is_not_exported(small_run, tmp_path):

@@ -611,6 +611,7 @@ EXCLUDING = {
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 0.5}}}, "data.batch_size: .*8.0"),
         ({"space": {BATCH: {"choices": [32, "many"]}}}, "data.batch_size"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 0}}}, "must be above 0"),
+        ({"engine": "optuna", "tuner": "grid", "space": {BATCH: {"min": 8, "max": 64, "step": 0}}}, "must be above 0"),
         ({"space": {BATCH: {"min": 8, "max": 64, "step": 1, "log": True}}}, "must be above 1"),
         ({"space": {RATE: {"min": 0.1, "max": 1.0, "step": 1e-9}}}, "makes 900,000,001 values"),
     ],

@@ -67,7 +67,9 @@ def staging(target: Path) -> Iterator[Path]:
             _sweep(folder, target)
             yield folder
         except OSError as error:
-            raise WorkError(f"the export to {target} failed: {error}") from error
+            # HDF5 tells the same in several lines, with addresses.
+            reason = os.strerror(error.errno) if error.errno else error
+            raise WorkError(f"the export to {target} failed: {reason}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:

@@ -146,13 +146,14 @@ def check(recipe: recipes.Recipe) -> None:
         raise RequestError(f"{recipe.name or 'the recipe'} has no search.space; its form is {FORM}")
     if all(parameter.is_fixed for parameter in settings.space.values()):
         raise RequestError("search.space: nothing in it varies; give some key choices, or min and max")
+    for key, parameter in settings.space.items():
+        if parameter.step is not None:
+            _check_step(key, parameter)
     _check_method(recipe)
     if both := set(settings.space) & set(settings.during):
         raise RequestError(f"search.during: {both.pop()} is in search.space too")
     base = recipe.override(settings.during)
-    for key, parameter in settings.space.items():
-        if parameter.step is not None:
-            _check_step(key, parameter)
+    for key in settings.space:
         _check_condition(settings.space, key)
         _check_values(base, key)
     # The objective is what each trial monitors, so what holds for one holds for the other.

@@ -82,8 +82,9 @@ class Answers(base.Answers):
         name = given if isinstance(given, str | Path) else "the array"
         try:
             values = np.asarray(np.load(given, allow_pickle=False) if isinstance(given, str | Path) else given)
-        except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise RequestError(f"{name} is no readable .npy file of observations: {error}") from None
+        # What NumPy says to a picture is advice to allow pickles.
+        except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile):
+            raise RequestError(f"{name} is no readable .npy file of observations") from None
         if values.dtype.kind not in "biuf" or not values.size:
             raise RequestError(f"{name} holds no array of numbers, as which observations come")
         values = values.astype(np.float32)
