@@ -28,6 +28,7 @@ TITLES = {
     "search_memory": "Memory of a search's trials",
     "search_workers": "A search with one worker and with two",
     "serve_soak": "Serve, good and hostile requests",
+    "per_class": "Detectors by class",
     "transfer": "Detector from a classifier's weights, beside from scratch",
 }
 
