@@ -21,7 +21,7 @@ def main() -> None:
     """Compare each depth; exit with 1 where one differs."""
     try:
         import torch
-        from torchvision import models
+        from torchvision_on_cpu import torchvision
     except ImportError as error:
         print(f"skipped: {error}")
         return
@@ -29,7 +29,7 @@ def main() -> None:
     failed = False
     for depth in DEPTHS:
         torch.manual_seed(depth)
-        theirs = getattr(models, f"resnet{depth}")(weights=None)
+        theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None)
         shake(torch, theirs)
         ours = kzoo.build("resnet", input_shape=(224, 224, 3), num_classes=1000, depth=depth)
         carry(theirs, ours)
