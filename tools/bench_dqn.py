@@ -19,6 +19,8 @@ from pathlib import Path
 
 from measurements import load, save
 
+from kzoo.run import now
+
 ROOT = Path(__file__).resolve().parents[1]
 _COMMON = {"discount": 0.99, "env": "CartPole-v1"}
 JOBS = {
@@ -80,10 +82,11 @@ def main() -> None:
         medians = {side: statistics.median(speeds) for side, speeds in found.items()}
         row = {f"{side} steps per cpu second": round(speed) for side, speed in medians.items()}
         row |= {f"times {s}": round(medians["kzoo"] / m, 2) for s, m in medians.items() if s != "kzoo"}
-        figures[job] = {**row, "rounds": given.rounds}
+        figures[job] = {"measured": now()[:10], **row, "rounds": given.rounds}
     print(json.dumps(figures, indent=1))
     if given.write:
-        known = load()["dqn"]["figures"] if given.only else {}
+        before = load()["dqn"] if given.only else {"figures": {}}
+        known = {job: {"measured": before["date"]} | row for job, row in before["figures"].items()}
         save("dqn", known | figures)
 
 
