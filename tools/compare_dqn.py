@@ -10,6 +10,7 @@ what --out does not hold, stays as it is on record.
 """
 
 import argparse
+import datetime
 import json
 import statistics
 import subprocess
@@ -37,7 +38,8 @@ def main() -> None:
     parser.add_argument("--sb3-python", default=sys.executable, help="an interpreter that has stable-baselines3")
     parser.add_argument("--write", action="store_true", help="record the figures for RESULTS.md")
     given = parser.parse_args()
-    known = load().get("dqn_learning", {"figures": {}})["figures"]
+    before = load()["dqn_learning"]
+    known = {name: dated(figures, before["date"]) for name, figures in before["figures"].items()}
     figures = {name: known.get(name, {}) | row(name, given) for name in NAMES}
     print(json.dumps(figures, indent=1))
     if given.write:
@@ -65,7 +67,14 @@ def row(name: str, given) -> dict:
         means = [statistics.mean(peer(name, seed, given)) for seed in given.seeds]
         found["peer, trained here"] = round(statistics.mean(means), 1)
         found["peer, each seed"] = ", ".join(f"{v:.1f}" for v in means)
+        last = max(peer_file(name, seed, given).stat().st_mtime for seed in given.seeds)
+        found["peer trained on"] = str(datetime.date.fromtimestamp(last))
     return found
+
+
+def dated(figures: dict, date: str) -> dict:
+    """A row on record with the day on which its peer was trained, which is the record's where it says none."""
+    return ({"peer trained on": date} if "peer, trained here" in figures else {}) | figures
 
 
 def finished(name: str, out: Path) -> list[Run]:
@@ -81,7 +90,7 @@ def first(run: Run, wanted: float) -> float:
 
 def peer(name: str, seed: int, given) -> list[float]:
     """Returns of the peer's final policy, trained with this seed."""
-    known = given.out / "stable-baselines3" / name / f"s{seed}.json"
+    known = peer_file(name, seed, given)
     if not known.is_file():
         command = [given.sb3_python, str(WORKER), name, str(seed), str(EPISODES)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -90,6 +99,11 @@ def peer(name: str, seed: int, given) -> list[float]:
         known.parent.mkdir(parents=True, exist_ok=True)
         write_json(known, json.loads(done.stdout.strip().splitlines()[-1]))
     return json.loads(known.read_text("utf-8"))
+
+
+def peer_file(name: str, seed: int, given) -> Path:
+    """Where the returns of a peer's training are kept."""
+    return given.out / "stable-baselines3" / name / f"s{seed}.json"
 
 
 if __name__ == "__main__":

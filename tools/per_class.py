@@ -35,7 +35,8 @@ def rows(run: Run) -> dict[str, dict]:
     figures = read_json(run.path / "evaluation" / part / "figures.json")
     found = {}
     for name, values in figures["per_class"].items():
-        shown = {"part": part, "objects": values["support"]}
+        shown = {"seed": run.summary["seed"], "measured": run.summary["finished"][:10], "part": part}
+        shown |= {"objects": values["support"]}
         shown |= {k: round(values[k], 3) for k in ("precision", "recall", "f1", "map50")}
         levels = figures.get("kitti", {}).get(name, {})
         found[name] = shown | {f"KITTI {level}": round(v["ap40"], 3) for level, v in levels.items()}
