@@ -1,5 +1,6 @@
 """The search: what it proposes, what it survives, and what it leaves behind."""
 
+import itertools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -564,6 +566,14 @@ def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, cap
     assert kzoo.search(recipe, out=tmp_path / "s", retrain=3).results[0]["mean"] == result["mean"]
     assert kzoo.search(recipe, out=tmp_path / "s").results[0]["mean"] == result["mean"]
     assert not trainer.calls
+
+
+def test_the_hours_of_a_search_are_those_until_its_last_trial_ended(tmp_path, trainer, monkeypatch):
+    minutes = types.SimpleNamespace(monotonic=itertools.count(0, 60).__next__)  # each look at the clock is one later
+    monkeypatch.setattr(sys.modules[Study.__module__], "time", minutes)
+    winner = kzoo.search(parent().override({DROPOUT: 0.0}), out=tmp_path / "s", retrain=1)
+    last = json.loads((tmp_path / "s/journal.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "end" and winner.tuned["hours"] == round(last["clock"] / 3600, 3) > 0
 
 
 OFF = {"choices": [0.1, 0.2], "otherwise": "off"}

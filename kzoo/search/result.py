@@ -91,7 +91,7 @@ def _provenance(study: Study) -> dict[str, Any]:
         "failed": sum(t.get("status") == "failed" for t in trials),
         "pruned": sum(t.get("status") == "pruned" for t in trials),
         "epochs": _epochs(study),
-        "hours": round(study.hours, 3),
+        "hours": round(study.searched, 3),
         "date": now()[:10],
     }
 

@@ -66,6 +66,11 @@ class Study:
         return (self._before + time.monotonic() - self._began) / 3600
 
     @property
+    def searched(self) -> float:
+        """Hours until the last trial started or ended: what the search took, without what came after it."""
+        return max((e.get("clock", 0.0) for e in self.journal.events), default=0.0) / 3600
+
+    @property
     def may_start(self) -> bool:
         """Whether the budget allows another trial."""
         hours = self.recipe.search.max_hours
@@ -75,7 +80,7 @@ class Study:
         """Bring a new engine to where the journal ends; `pending` are then the trials that were under way."""
         for event in self.journal.events:
             self._remember(event)
-        self._before = max((e.get("clock", 0.0) for e in self.journal.events), default=0.0)
+        self._before = self.searched * 3600
         if self.hopeless:
             # Whoever comes back after that has mended what made every trial fail.
             console.say("no trial has succeeded so far: starting them again")
