@@ -19,7 +19,8 @@ from pathlib import Path
 from kzoo import configs
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError, WorkError
-from kzoo.run import Run, write_text
+from kzoo.files import write_text
+from kzoo.run import Run
 
 _GLANCE = 0.5  # seconds between two looks at a training under way
 

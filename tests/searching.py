@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import kzoo
-from kzoo.run import Run, write_json, write_text
+from kzoo.files import write_json, write_text
+from kzoo.run import Run
 
 RATE, DROPOUT, BATCH = "train.optimizer.learning_rate", "arguments.dropout", "data.batch_size"
 SPACE = {

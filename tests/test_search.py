@@ -16,7 +16,8 @@ import pytest
 import kzoo
 from kzoo import configs, process
 from kzoo.errors import RequestError, WorkError
-from kzoo.run import Run, write_text
+from kzoo.files import write_text
+from kzoo.run import Run
 from kzoo.search import page, space
 from kzoo.search.study import Study
 from tests.searching import BATCH, DROPOUT, RATE, SPACE, journal, parent, score, table, values

@@ -15,7 +15,7 @@ from pathlib import Path
 from measurements import load, save
 
 import kzoo
-from kzoo.run import read_json
+from kzoo.files import read_json
 
 CASES = {
     # The network and the settings of the usual first tutorial: two convolutions, plain gradient descent.

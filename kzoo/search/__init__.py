@@ -13,7 +13,7 @@ from typing import Any
 
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
-from kzoo.run import lock
+from kzoo.files import lock
 from kzoo.search import address, journal, space
 
 
