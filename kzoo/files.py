@@ -13,16 +13,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kzoo.errors import RequestError
+from kzoo.errors import DiskFull, KzooError, RequestError, disk_is_full
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; on success it is flushed to disk and takes `path`'s name."""
+    """Give a temporary path beside `path` to write to; on success it is flushed to disk and takes `path`'s name.
+
+    Raises:
+        RequestError: The folder cannot be made, or something else has that name.
+        DiskFull: There is no room for it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+        raise _unwritable(path, error) from None
     # The suffix stays last because some writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:]) or '.tmp'}")
     try:
@@ -31,11 +36,22 @@ def atomic(path: Path) -> Iterator[Path]:
         try:
             os.replace(temporary, path)
         except OSError as error:  # a folder has that name
-            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+            raise _unwritable(path, error) from None
         flush(path.parent)
+    except OSError as error:
+        # What else goes wrong meanwhile, such as a download, is for others to put into words.
+        if not disk_is_full(error):
+            raise
+        raise _unwritable(path, error) from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> KzooError:
+    kind = DiskFull if disk_is_full(error) else RequestError
+    # Libraries put pages of their own in the place of the system's words.
+    return kind(f"{path} cannot be written: {os.strerror(error.errno) if error.errno else error}")
 
 
 def flush(path: Path) -> None:
@@ -48,12 +64,17 @@ def flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically.
+
+    Raises:
+        RequestError: It cannot be written.
+        DiskFull: There is no room for it.
+    """
     with atomic(path) as temporary:
         try:
             temporary.write_text(text, "utf-8")
         except OSError as error:
-            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
+            raise _unwritable(path, error) from None
 
 
 def write_json(path: Path, values) -> None:

@@ -1,6 +1,7 @@
 """What the tests of the search share: a space, a trainer without networks, and readers of a search's files."""
 
 import csv
+import errno
 import json
 import math
 import signal
@@ -33,7 +34,7 @@ class Trainer:
     """Stands for ``kzoo train`` in a process: writes a run's figures, epoch after epoch, without a network."""
 
     def __init__(self):
-        self.calls, self.failing, self.dying, self.nan = [], set(), None, set()
+        self.calls, self.failing, self.dying, self.nan, self.full = [], set(), None, set(), set()
         self.killed, self.together = {}, None
 
     def __call__(self, recipe: Path, out: Path, log: Path, until: int | None, share, watch) -> int | None:
@@ -48,6 +49,9 @@ class Trainer:
         if self.killed.get(number, 0) > 0:
             self.killed[number] -= 1
             return -signal.SIGKILL
+        if number in self.full:
+            log.write_text(f"kzoo: {out}/checkpoints/last.npz cannot be written: No space left on device\n")
+            return errno.ENOSPC
         if number in self.failing:
             log.write_text("Traceback ...\nkzoo: the loss is nan after epoch 2\n")
             return 1
