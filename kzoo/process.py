@@ -89,7 +89,8 @@ def train(
     out, log = folder / "run", folder / "log.txt"
     write_text(folder / "recipe.yaml", configs.dump(explicit(recipe)))
     if out.is_dir():
-        _await_end(out, watch)
+        if not _await_end(out, watch):
+            return Ending(stopped=True)
         # A run that was killed before its first checkpoint has nothing to go on from, and may be half made.
         if not (out / "checkpoints" / "last.npz").is_file():
             shutil.rmtree(out)
@@ -153,16 +154,21 @@ def _out_of_memory() -> int:
     return 0
 
 
-def _await_end(out: Path, watch: Callable[[], bool] | None = None) -> None:
-    """Wait for a training that a killed search left behind where the system did not end it."""
+def _await_end(out: Path, watch: Callable[[], bool] | None = None) -> bool:
+    """Wait for a training that a killed search left behind where the system did not end it.
+
+    Returns:
+        Whether it has ended; false where `watch` did not want it any more before that.
+    """
     while (out / "recipe.yaml").is_file():
         try:
             with Run(out).lock():
-                return
+                break
         except RequestError:
-            if watch:
-                watch()
-            time.sleep(1)
+            if watch and watch():
+                return False
+            time.sleep(_GLANCE)
+    return True
 
 
 def inherit(parent: Path, out: Path) -> None:

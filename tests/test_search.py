@@ -178,6 +178,18 @@ def test_a_promoted_run_that_finds_no_room_leaves_nothing_half_copied(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_the_wait_for_a_training_that_was_left_behind_ends_when_the_trial_is_to_end(tmp_path, monkeypatch):
+    def begin(*_):
+        raise AssertionError("a training that is to end has begun")
+
+    monkeypatch.setattr(process, "_run", begin)
+    run = Run.create(parent(), "digest", tmp_path / "run")
+    asked = iter([False, True])  # and no third time
+    with run.lock():
+        ending = process.train(tmp_path, parent(), watch=lambda: next(asked))
+    assert ending == process.Ending(stopped=True) and run.path.is_dir()
+
+
 CONDITIONAL = {
     "train.optimizer.name": {"choices": ["sgd", "adam"]},
     "train.optimizer.momentum": {"min": 0.5, "max": 0.9, "step": 0.2, "when": {"train.optimizer.name": "sgd"}},
