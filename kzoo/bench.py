@@ -9,8 +9,9 @@ import numpy as np
 from kzoo import registry
 from kzoo.build import build, rebuild
 from kzoo.errors import RequestError, nearest
+from kzoo.machine import environment
 from kzoo.quiet import import_keras
-from kzoo.run import Run, environment
+from kzoo.run import Run
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

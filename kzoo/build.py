@@ -6,7 +6,8 @@ from pathlib import Path
 from kzoo import bounded, pretrained, registry, weights
 from kzoo.cards import check_card
 from kzoo.errors import RequestError
-from kzoo.run import Run, read_json
+from kzoo.files import read_json
+from kzoo.run import Run
 
 # `build` has an argument of that name.
 _load_into = weights.load_into

@@ -6,9 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, disk_is_full
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def folder(kind: str) -> Path:
@@ -42,3 +45,37 @@ def making(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def filling(path: Path, kind, shape: tuple[int, ...]) -> Iterator["np.ndarray"]:
+    """Give an array to fill that lies in an ``.npy`` file, which `path` is on success; see `making`.
+
+    Args:
+        path: Where it will be.
+        kind: Its NumPy dtype.
+        shape: Its shape.
+
+    Raises:
+        RequestError: The folder cannot be made or written to, or has no room for the array.
+    """
+    import numpy as np
+
+    with making(path) as temporary:
+        values = np.lib.format.open_memmap(temporary, "w+", kind, shape)
+        _reserve(temporary)
+        yield values
+        values.flush()
+
+
+def _reserve(path: Path) -> None:
+    """Have the disk give a file the room that it is long; a process that fills a hole on a full one is killed."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(path, "r+b") as handle:
+        try:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            # Some file systems reserve nothing.
+            if disk_is_full(error):
+                raise

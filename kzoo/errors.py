@@ -1,7 +1,11 @@
 """The two kinds of failure that a user meets, and the help that a message gives."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class KzooError(Exception):
@@ -20,6 +24,24 @@ class WorkError(KzooError, RuntimeError):
     """The request was right and the work failed: a diverged training, a verification that differs. Exit code 1."""
 
     exit_code = 1
+
+
+class DiskFull(WorkError):
+    """A file cannot be written because there is no room left for it."""
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a disk has no room left.
+
+    Libraries in C++ say so in their message alone, with the system's words for it.
+    """
+    while error is not None:
+        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL):
+            return True
+        if any(os.strerror(code) in str(error) for code in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def first_line(error: BaseException) -> str:

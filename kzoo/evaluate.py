@@ -9,8 +9,9 @@ from kzoo import console, served
 from kzoo import recipe as recipes
 from kzoo.build import rebuild
 from kzoo.errors import RequestError, nearest
+from kzoo.files import write_json
 from kzoo.quiet import import_keras
-from kzoo.run import Run, write_json
+from kzoo.run import Run
 
 # Of a folder, what is taken for an input.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}

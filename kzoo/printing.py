@@ -28,7 +28,7 @@ def table(header: list[str], rows: list[list[Any]]) -> None:
 
 def as_json(values: Any) -> None:
     """Print JSON; what is no plain value, such as a path, is written as text, and what is not finite as null."""
-    from kzoo.run import finite
+    from kzoo.files import finite
 
     print(json.dumps(finite(values), indent=1, default=str))
 

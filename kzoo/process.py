@@ -6,6 +6,7 @@ it, keeps to its cores, and is ``kzoo train`` from there on.
 
 import ctypes
 import dataclasses
+import errno
 import os
 import runpy
 import shutil
@@ -18,10 +19,12 @@ from pathlib import Path
 
 from kzoo import configs
 from kzoo import recipe as recipes
-from kzoo.errors import RequestError, WorkError
-from kzoo.run import Run, write_text
+from kzoo.errors import DiskFull, RequestError, WorkError, disk_is_full
+from kzoo.files import write_text
+from kzoo.run import Run
 
 _GLANCE = 0.5  # seconds between two looks at a training under way
+_DISK_FULL = errno.ENOSPC  # exit code of a training that found no room on a disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +82,15 @@ def train(
         until: Stop after this many epochs in all, to be gone on with.
         share: The part of the machine that it may use; all of it by default.
         watch: Called about twice a second while it trains; ends the training by returning true or by raising.
+
+    Raises:
+        DiskFull: The training found no room for one of its files; it goes on from its checkpoint when there is some.
     """
     out, log = folder / "run", folder / "log.txt"
     write_text(folder / "recipe.yaml", configs.dump(explicit(recipe)))
     if out.is_dir():
-        _await_end(out, watch)
+        if not _await_end(out, watch):
+            return Ending(stopped=True)
         # A run that was killed before its first checkpoint has nothing to go on from, and may be half made.
         if not (out / "checkpoints" / "last.npz").is_file():
             shutil.rmtree(out)
@@ -98,8 +105,10 @@ def train(
     if code < 0:
         return Ending(f"killed by {signal.Signals(-code).name}", killed=-code in (signal.SIGKILL, signal.SIGTERM))
     lines = log.read_text("utf-8", errors="replace").split("\n") if log.is_file() else []
-    said = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    return Ending(said.removeprefix("kzoo: "))
+    said = next((line.strip().removeprefix("kzoo: ") for line in reversed(lines) if line.strip()), "")
+    if code == _DISK_FULL:
+        raise DiskFull(f"{said or 'a training had no room for a word on it'} (log: {log})")
+    return Ending(said or f"exit code {code}")
 
 
 def _run(recipe: Path, out: Path, log: Path, until: int | None, share: Share, watch: Callable[[], bool]) -> int | None:
@@ -145,23 +154,28 @@ def _out_of_memory() -> int:
     return 0
 
 
-def _await_end(out: Path, watch: Callable[[], bool] | None = None) -> None:
-    """Wait for a training that a killed search left behind where the system did not end it."""
+def _await_end(out: Path, watch: Callable[[], bool] | None = None) -> bool:
+    """Wait for a training that a killed search left behind where the system did not end it.
+
+    Returns:
+        Whether it has ended; false where `watch` did not want it any more before that.
+    """
     while (out / "recipe.yaml").is_file():
         try:
             with Run(out).lock():
-                return
+                break
         except RequestError:
-            if watch:
-                watch()
-            time.sleep(1)
+            if watch and watch():
+                return False
+            time.sleep(_GLANCE)
+    return True
 
 
 def inherit(parent: Path, out: Path) -> None:
     """Start a promoted trial from a copy of its parent's run, which appears whole or not at all.
 
     Raises:
-        WorkError: The parent's run cannot be copied.
+        WorkError: The parent's run cannot be copied, for want of room or otherwise.
     """
     if out.exists():
         return
@@ -171,7 +185,9 @@ def inherit(parent: Path, out: Path) -> None:
         shutil.copytree(parent, partial)
         partial.rename(out)
     except OSError as error:
-        raise WorkError(f"the run {parent} cannot be copied to {out}: {error}") from None
+        shutil.rmtree(partial, ignore_errors=True)
+        kind = DiskFull if disk_is_full(error) else WorkError
+        raise kind(f"the run {parent} cannot be copied to {out}: {error}") from None
 
 
 def explicit(recipe: recipes.Recipe) -> dict:
@@ -191,7 +207,13 @@ def main(arguments: list[str]) -> None:
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
     sys.argv = ["kzoo", *rest]
-    runpy.run_module("kzoo", run_name="__main__")
+    try:
+        runpy.run_module("kzoo", run_name="__main__")
+    except BaseException as error:  # the command line's exit too, which has what went wrong for its context
+        if not disk_is_full(error):
+            raise
+        # The log may lie on that disk too, and an exit that cannot flush it has a code of its own.
+        os._exit(_DISK_FULL)
 
 
 if __name__ == "__main__":

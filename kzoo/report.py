@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 
 from kzoo.errors import RequestError
-from kzoo.run import Run, read_json, write_text
+from kzoo.files import read_json, write_text
+from kzoo.run import Run
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

@@ -1,35 +1,26 @@
-"""One run on disk: its folder, its files written atomically, its lock.
+"""One run on disk: its folder and what is in it.
 
 Layout: ``recipe.yaml environment.json command.txt model.json metrics.csv tensorboard/ checkpoints/ samples.npz
-model.keras summary.json evaluation/ export/``. A file appears whole or not at all: it is written under a temporary
-name, flushed to disk and renamed.
+model.keras summary.json evaluation/ export/``.
 """
 
 import contextlib
 import csv
 import datetime
-import fcntl
-import hashlib
-import importlib.metadata
 import io
-import itertools
-import json
-import math
 import os
-import platform
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from kzoo import _version, configs
+from kzoo import configs
 from kzoo import recipe as recipes
 from kzoo.cards import check_card
 from kzoo.errors import RequestError
-
-_VERSIONED = ("kzoo", "keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner", "tensorflow-datasets")
+from kzoo.files import lock, new_folder, read_json, write_json, write_text
+from kzoo.machine import environment, now
 
 # Written before recipe.yaml, which makes a folder a run.
 _BEGINNINGS = ("origin.json", "environment.json", "command.txt")
@@ -148,7 +139,7 @@ class Run:
         return self.path / "checkpoints" / f"{name}.npz"
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from training in this folder; see `lock`."""
+        """Keep other processes from training in this folder; see `kzoo.files.lock`."""
         return lock(self.path, "training")
 
     def sweep(self) -> None:
@@ -183,148 +174,6 @@ class Run:
         return [r for r in rows if before_epoch is None or int(r["epoch"]) < before_epoch]
 
 
-@contextlib.contextmanager
-def lock(folder: Path, work: str) -> Iterator[None]:
-    """Keep other processes from the same work in a folder; the lock ends with the process, however it ends.
-
-    Raises:
-        RequestError: Another process holds it.
-    """
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RequestError(f"another process is {work} in {folder}") from None
-        yield
-
-
 def _default_folder(recipe: recipes.Recipe) -> Path:
     stem = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-s{recipe.train.seed}"
     return Path("runs") / recipe.model / recipe.short_name / stem
-
-
-def new_folder(path: Path) -> Path:
-    """Make a folder that nobody else has: `path`, or where that is taken the first free one of path-2, path-3, ...
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        found = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        with contextlib.suppress(FileExistsError):
-            found.mkdir()
-            return found
-
-
-def now() -> str:
-    """The time in UTC, to the second, in ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def environment() -> dict:
-    """Versions and hardware that a result depends on."""
-    versions = {}
-    for package in _VERSIONED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    versions.setdefault("kzoo", _version.__version__)
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-    }
-
-
-def hardware(machine: dict) -> str:
-    """Processor and number of cores of an `environment`, in words."""
-    return f"{machine['processor']}, {machine['cores']} core{'s' if machine['cores'] > 1 else ''}"
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; on success it is flushed to disk and takes `path`'s name."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be written: {error.strerror}") from None
-    # The suffix stays last because some writers choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:]) or '.tmp'}")
-    try:
-        yield temporary
-        flush(temporary)
-        try:
-            os.replace(temporary, path)
-        except OSError as error:  # a folder has that name
-            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
-        flush(path.parent)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def flush(path: Path) -> None:
-    """Have a file or folder written to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic(path) as temporary:
-        try:
-            temporary.write_text(text, "utf-8")
-        except OSError as error:
-            raise RequestError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def write_json(path: Path, values) -> None:
-    """Write a JSON file atomically; numbers that are not finite are written as null."""
-    write_text(path, json.dumps(finite(values), indent=1) + "\n")
-
-
-def read_json(path: Path, default=None):
-    """Read a JSON file; `default` where it is absent.
-
-    Raises:
-        RequestError: The file cannot be read, or is not valid JSON.
-    """
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return default
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise RequestError(f"{path} is not valid JSON: it is nested too deeply") from None
-    except ValueError as error:
-        raise RequestError(f"{path} is not valid JSON: {error}") from None
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def finite(value):
-    """The value with None in the place of every number that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,8 @@ from typing import Any
 
 from kzoo.errors import RequestError
 from kzoo.evaluate import open_run
-from kzoo.run import Run, write_text
+from kzoo.files import write_text
+from kzoo.run import Run
 
 
 def score(

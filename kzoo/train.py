@@ -8,9 +8,11 @@ from kzoo.allocator import keep_freed_memory
 from kzoo.build import is_tag, portable, with_arguments_of
 from kzoo.errors import RequestError
 from kzoo.evaluate import evaluate_opened
+from kzoo.files import atomic, write_json
+from kzoo.machine import environment, now
 from kzoo.quiet import import_keras
 from kzoo.report import report
-from kzoo.run import Run, atomic, environment, now, write_json
+from kzoo.run import Run
 
 
 def train(

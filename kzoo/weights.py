@@ -20,7 +20,8 @@ import numpy as np
 
 from kzoo import console, vetting
 from kzoo.errors import RequestError, first_line
-from kzoo.run import Run, atomic
+from kzoo.files import atomic
+from kzoo.run import Run
 from kzoo.vetting.arrays import header
 from kzoo.vetting.limits import MOST_DOCUMENT
 

@@ -1,13 +1,15 @@
 """What the tests of the search share: a space, a trainer without networks, and readers of a search's files."""
 
 import csv
+import errno
 import json
 import math
 import signal
 from pathlib import Path
 
 import kzoo
-from kzoo.run import Run, write_json, write_text
+from kzoo.files import write_json, write_text
+from kzoo.run import Run
 
 RATE, DROPOUT, BATCH = "train.optimizer.learning_rate", "arguments.dropout", "data.batch_size"
 SPACE = {
@@ -32,7 +34,7 @@ class Trainer:
     """Stands for ``kzoo train`` in a process: writes a run's figures, epoch after epoch, without a network."""
 
     def __init__(self):
-        self.calls, self.failing, self.dying, self.nan = [], set(), None, set()
+        self.calls, self.failing, self.dying, self.nan, self.full = [], set(), None, set(), set()
         self.killed, self.together = {}, None
 
     def __call__(self, recipe: Path, out: Path, log: Path, until: int | None, share, watch) -> int | None:
@@ -47,6 +49,9 @@ class Trainer:
         if self.killed.get(number, 0) > 0:
             self.killed[number] -= 1
             return -signal.SIGKILL
+        if number in self.full:
+            log.write_text(f"kzoo: {out}/checkpoints/last.npz cannot be written: No space left on device\n")
+            return errno.ENOSPC
         if number in self.failing:
             log.write_text("Traceback ...\nkzoo: the loss is nan after epoch 2\n")
             return 1

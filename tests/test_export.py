@@ -20,7 +20,8 @@ from kzoo import runtimes
 from kzoo.comparison import compare
 from kzoo.export import ExportReport, folders, verbs
 from kzoo.export.formats import keras_files
-from kzoo.run import Run, sha256
+from kzoo.files import sha256
+from kzoo.run import Run
 
 ARTEFACTS = {
     "h5": "model.h5",

@@ -1,9 +1,12 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from kzoo.data import stepwise
 from kzoo.data.images import Images
 from kzoo.data.pipeline import Batches, Normalization
+from kzoo.errors import RequestError
 from tests.test_augment import NONE
 
 
@@ -89,3 +92,31 @@ def test_alternating_flip_shows_each_image_and_its_mirror_image_in_turn():
         assert len(turns[-1]) == 12
     assert all(turns[n][i] != turns[n + 1][i] for n in range(3) for i in range(1, 13))
     assert len(set(turns[0].values())) == 2, "some images begin mirrored and some do not"
+
+
+def whole(step):
+    return np.full((2, 3), step, np.float32), np.arange(step, dtype=np.int32)
+
+
+def test_a_dataset_has_the_arrays_of_its_steps_in_order():
+    arrays = [("float32", (2, 3)), ("int32", (None,))]
+    data = stepwise.dataset(range(4, 24), whole, arrays, calls=4)
+    assert [tuple(s.shape) for s in data.element_spec] == [(2, 3), (None,)]
+    for step, (values, numbers) in zip(range(4, 24), data.as_numpy_iterator(), strict=True):
+        assert (values == step).all() and numbers.tolist() == list(range(step))
+    summed = stepwise.dataset(range(4, 6), whole, arrays, finish=lambda values, numbers: {"sum": numbers[-1] + 1})
+    assert [element["sum"] for element in summed.as_numpy_iterator()] == [4, 5]
+
+
+def test_what_fails_in_a_dataset_is_told_in_its_own_words():
+    def fail(step):
+        if step == 3:
+            raise RequestError("picture 3 cannot be read")
+        return whole(step)
+
+    failures = []
+    data = stepwise.dataset(range(9), fail, [("float32", (2, 3)), ("int32", (None,))], failures=failures)
+    with pytest.raises(RequestError, match="^picture 3 cannot be read$"), stepwise.explained((), failures):
+        list(data)
+    with pytest.raises(ZeroDivisionError), stepwise.explained((), []):
+        raise ZeroDivisionError

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import run as runs
 from kzoo import weights
 from kzoo.tasks import callbacks
 
@@ -62,7 +61,7 @@ def test_stopping_between_epochs_changes_nothing(whole, tmp_path):
 
 def test_dying_while_a_resumed_run_drops_rows_loses_none(tmp_path, monkeypatch):
     (tmp_path / "recipe.yaml").write_text("model: cnn_classifier\n")
-    run = runs.Run(tmp_path)
+    run = kzoo.Run(tmp_path)
     for epoch in range(6):
         run.append_metrics({"epoch": epoch, "loss": 0.1 + epoch})
     rows = run.metrics()
@@ -79,21 +78,21 @@ def test_dying_while_a_resumed_run_drops_rows_loses_none(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     real = os.replace
-    monkeypatch.setattr(runs.os, "replace", die)
+    monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         restore()
     assert run.metrics() == rows
-    monkeypatch.setattr(runs.os, "replace", real)
+    monkeypatch.setattr(os, "replace", real)
     restore()
     assert run.metrics() == rows[:5]
-    monkeypatch.setattr(runs.os, "replace", die)
+    monkeypatch.setattr(os, "replace", die)
     restore()  # whose rows are these is not written again
 
 
 def test_figures_that_go_while_they_are_read_are_none(tmp_path, monkeypatch):
     """A search looks at its trials' figures at any moment."""
     (tmp_path / "recipe.yaml").write_text("model: cnn_classifier\n")
-    run = runs.Run(tmp_path)
+    run = kzoo.Run(tmp_path)
     monkeypatch.setattr(Path, "is_file", lambda path: True)
     assert run.metrics() == []
 
@@ -109,10 +108,10 @@ def test_dying_while_a_file_is_written_keeps_the_last_good_state(whole, tmp_path
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(runs.os, "replace", die_the_second_time)
+    monkeypatch.setattr(os, "replace", die_the_second_time)
     with pytest.raises(KeyboardInterrupt):
         kzoo.train(recipe, out=tmp_path / "run")
-    monkeypatch.setattr(runs.os, "replace", real)
+    monkeypatch.setattr(os, "replace", real)
     run = kzoo.Run(tmp_path / "run")
     assert not list(run.path.rglob(".*npz")), "no temporary file stays behind"
     # What a kill -9 at that moment would have left is cleared away as well.

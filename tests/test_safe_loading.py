@@ -15,7 +15,7 @@ from kzoo import vetting
 from kzoo.cards import check_card
 from kzoo.export import examination
 from kzoo.export.formats.saved_model import write_functions
-from kzoo.run import sha256
+from kzoo.files import sha256
 from kzoo.served import load_saved_model
 
 FORMATS = ["keras", "h5", "weights_h5", "saved_model", "onnx", "litert"]
@@ -81,7 +81,7 @@ def first_layer(text, **values):
         ({"module": "builtins", "class_name": "exec"}, "asks for builtins.exec"),
         ({"module": "evil.layers", "class_name": "Own"}, "asks for evil.layers.Own"),
         ({"module": "keras.utils", "class_name": "get_file"}, "asks for keras.utils.get_file"),
-        ({"module": "kzoo.run", "class_name": "write_text"}, "asks for kzoo.run.write_text"),
+        ({"module": "kzoo.files", "class_name": "write_text"}, "asks for kzoo.files.write_text"),
         ({"class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}, "may read other files"),
     ],
 )

@@ -17,8 +17,9 @@ import pytest
 
 import kzoo
 from kzoo import configs, process
-from kzoo.errors import RequestError, WorkError
-from kzoo.run import Run, write_text
+from kzoo.errors import DiskFull, RequestError, WorkError
+from kzoo.files import write_text
+from kzoo.run import Run
 from kzoo.search import page, space
 from kzoo.search.study import Study
 from tests.searching import BATCH, DROPOUT, RATE, SPACE, journal, parent, score, table, values
@@ -114,6 +115,81 @@ def test_a_training_without_memory_has_failed_at_once(tmp_path, trainer, monkeyp
     kzoo.search(parent(max_trials=2), out=tmp_path / "s")
     assert "no memory left" in table(tmp_path / "s")[0]["reason"]
     assert [c["number"] for c in trainer.calls] == [1, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_the_search_and_fails_no_trial(workers, tmp_path, trainer, monkeypatch):
+    """All trials to come would fail one after the other, until the budget is spent."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    kzoo.search(parent(max_trials=12), out=tmp_path / "whole", workers=workers)
+    trainer.full, trainer.calls = {3}, []
+    told = r"^the disk is full: \S+/trials/0003/run/checkpoints/last\.npz cannot be written: No space left on device "
+    told += rf"\(log: \S+log\.txt\); [\d,]+ MB are left for {tmp_path}/s: make room, .* --resume --out {tmp_path}/s$"
+    with pytest.raises(DiskFull, match=told):
+        kzoo.search(parent(max_trials=12), out=tmp_path / "s", workers=workers)
+    before = table(tmp_path / "s")
+    finished = [r for r in before if r["status"] == "completed"]
+    assert len(finished) >= 3 - workers and {r["status"] for r in before} == {"completed", "running"}
+    assert before[2]["status"] == "running" and len(before) < 12
+    trainer.full = set()
+    kzoo.search(parent(max_trials=12), out=tmp_path / "s", workers=workers, resume=True)
+    rows, known = table(tmp_path / "s"), ("number", "status", "score", "epochs", RATE, DROPOUT, BATCH)
+    assert [r for r in rows if r["number"] in {f["number"] for f in finished}] == finished
+    assert [[r[k] for k in known] for r in rows] == [[r[k] for k in known] for r in table(tmp_path / "whole")]
+
+
+def test_a_search_whose_own_files_find_no_room_says_so_too(tmp_path, trainer, monkeypatch):
+    from kzoo.search import journal as journals
+
+    write = journals.write_text
+
+    def fill(path, text):
+        if text.count('"end"') == 2:
+            raise DiskFull(f"{path} cannot be written: No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(journals, "write_text", fill)
+    with pytest.raises(DiskFull, match=r"journal\.jsonl cannot .* MB are left for .* --resume"):
+        kzoo.search(parent(max_trials=3), out=tmp_path / "s")
+    monkeypatch.setattr(journals, "write_text", write)
+    kzoo.search(parent(max_trials=3), out=tmp_path / "s", resume=True)
+    assert [r["status"] for r in table(tmp_path / "s")] == ["completed"] * 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_training_that_finds_no_room_for_a_word_is_known_by_its_code(tmp_path):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    # A run of another recipe, which a training refuses before it loads TensorFlow.
+    recipe = parent()
+    run = Run.create(recipe, "another", tmp_path / "run")
+    write_text(run.checkpoint("last"), "")
+    with pytest.raises(DiskFull, match=rf"no room for a word on it \(log: {tmp_path}/log\.txt\)"):
+        process.train(tmp_path, recipe)
+    (tmp_path / "log.txt").unlink()
+    assert "another recipe" in process.train(tmp_path, recipe).reason
+
+
+def test_a_promoted_run_that_finds_no_room_leaves_nothing_half_copied(tmp_path, monkeypatch):
+    def fill(source, target):
+        target.mkdir()
+        raise shutil.Error([("last.npz", "last.npz", "[Errno 28] No space left on device: 'last.npz'")])
+
+    monkeypatch.setattr(shutil, "copytree", fill)
+    with pytest.raises(DiskFull, match="parent cannot be copied to .*No space left"):
+        process.inherit(tmp_path / "parent", tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_wait_for_a_training_that_was_left_behind_ends_when_the_trial_is_to_end(tmp_path, monkeypatch):
+    def begin(*_):
+        raise AssertionError("a training that is to end has begun")
+
+    monkeypatch.setattr(process, "_run", begin)
+    run = Run.create(parent(), "digest", tmp_path / "run")
+    asked = iter([False, True])  # and no third time
+    with run.lock():
+        ending = process.train(tmp_path, parent(), watch=lambda: next(asked))
+    assert ending == process.Ending(stopped=True) and run.path.is_dir()
 
 
 CONDITIONAL = {
@@ -706,3 +782,40 @@ def test_a_search_killed_in_mid_trial_goes_on(tmp_path):
     assert rows[0] == first and [r["epochs"] for r in rows] == ["12", "12"]
     assert os.stat(run / "recipe.yaml").st_mtime_ns == checkpoint  # the same run, not one that started again
     assert winner.train.optimizer.learning_rate in [float(r[RATE]) for r in rows]
+
+
+# What the interpreter of a training runs before anything else: from its second epoch on it has no room.
+FILLING = """
+import errno, os
+from pathlib import Path
+
+fsync = os.fsync
+
+def fill(handle):
+    path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+    if "/trials/0002/" in str(path) and path.name.startswith(".last.") and path.with_name("last.npz").exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fsync(handle)
+
+os.fsync = fill
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_a_real_trial_that_finds_no_room_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/sitecustomize.py").write_text(FILLING)
+    recipe, out = kzoo.load_recipe("cnn_classifier/digits", TINY), tmp_path / "s"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "full"), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(DiskFull, match=r"0002/run/checkpoints/last\.npz cannot be written: No space left on device "):
+        kzoo.search(recipe, out=out)
+    assert [(r["status"], r["reason"]) for r in table(out)] == [("completed", ""), ("running", "")]
+    first, run = table(out)[0], out / "trials/0002/run"
+    begun = os.stat(run / "recipe.yaml").st_mtime_ns
+    monkeypatch.delenv("PYTHONPATH")
+    kzoo.search(recipe, out=out, resume=True)
+    rows = table(out)
+    assert rows[0] == first and [r["status"] for r in rows] == ["completed"] * 2
+    assert [r["epoch"] for r in Run(run).metrics()] == ["0", "1"]
+    assert os.stat(run / "recipe.yaml").st_mtime_ns == begun  # the same run, not one that started again

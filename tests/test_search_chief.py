@@ -12,7 +12,7 @@ import pytest
 
 import kzoo
 from kzoo import process
-from kzoo.errors import RequestError, WorkError
+from kzoo.errors import DiskFull, RequestError, WorkError
 from kzoo.search import address, join
 from tests.searching import Trainer, journal, parent, table
 
@@ -134,6 +134,18 @@ def test_a_lost_workers_trial_is_given_to_another(place, tmp_path, trainer, swif
     where = {e["trial"]: Path(e["where"]).name for e in journal(tmp_path / "chief") if e["event"] == "end"}
     assert where == {1: "first", **{n: "second" for n in range(2, 7)}}
     assert "trial 2 waits for another worker" in capsys.readouterr().err
+
+
+def test_a_worker_whose_disk_is_full_ends_and_its_trial_is_given_to_another(place, tmp_path, trainer, swift):
+    trainer.full = {2}
+    chief = Background(kzoo.search, parent(), out=tmp_path / "chief", chief=place)
+    told = rf"^the disk is full: .* MB are left for {tmp_path}/first: .* --worker {place} --out {tmp_path}/first$"
+    with pytest.raises(DiskFull, match=told):
+        Background(join, parent(), place, out=tmp_path / "first").result()
+    trainer.full = set()
+    assert Background(join, parent(), place, out=tmp_path / "second").result() == 5
+    chief.result()
+    assert [r["status"] for r in table(tmp_path / "chief")] == ["completed"] * 6
 
 
 def test_a_worker_that_is_started_again_has_its_trial_at_once(place, tmp_path, trainer, swift, monkeypatch):
@@ -330,14 +342,14 @@ def test_the_command_refuses_in_one_sentence(command, place, tmp_path):
 
 
 def test_what_fails_in_the_chief_ends_the_search(place, tmp_path, trainer, swift, monkeypatch):
-    def full(*_):
-        raise OSError("No space left on device")
+    def fail(*_):
+        raise OSError("Input/output error")
 
     from kzoo.search.study import Study
 
-    monkeypatch.setattr(Study, "end", full)
+    monkeypatch.setattr(Study, "end", fail)
     searching = Background(kzoo.search, parent(), out=tmp_path / "chief", chief=place)
-    with pytest.raises(WorkError, match=f"the chief at {place} answers: .*No space left"):
+    with pytest.raises(WorkError, match=f"the chief at {place} answers: .*Input/output error"):
         join(parent(), place, out=tmp_path / "a")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="Input/output error"):
         searching.result()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kzoo.run import read_json, write_text
+from kzoo.files import read_json, write_text
 from tests.test_search_kills import RECIPE
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from kzoo import process
-from kzoo.run import read_json, write_text
+from kzoo.files import read_json, write_text
 
 RECIPE = """
 model: cnn_classifier

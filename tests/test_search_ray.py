@@ -8,7 +8,7 @@ import pytest
 
 import kzoo
 from kzoo.errors import RequestError
-from kzoo.run import read_json
+from kzoo.files import read_json
 from kzoo.search import cluster
 from tests.searching import RATE, journal, parent
 

@@ -11,7 +11,8 @@ import pytest
 
 import kzoo
 from kzoo.errors import RequestError
-from kzoo.run import Run, write_json
+from kzoo.files import write_json
+from kzoo.run import Run
 
 TOOLS = Path(kzoo.__file__).resolve().parents[1] / "tools"
 

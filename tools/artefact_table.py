@@ -24,7 +24,8 @@ import short_runs
 import kzoo
 from kzoo.export import FORMATS
 from kzoo.export.report import fault
-from kzoo.run import environment, now, write_json, write_text
+from kzoo.files import write_json, write_text
+from kzoo.machine import environment, now
 
 DTYPES = ["float32", "mixed_bfloat16", "mixed_float16"]
 PLAIN = [name for name, kind in FORMATS.items() if kind.precision == "float32"]

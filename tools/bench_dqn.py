@@ -19,7 +19,7 @@ from pathlib import Path
 
 from measurements import load, save
 
-from kzoo.run import now
+from kzoo.machine import now
 
 ROOT = Path(__file__).resolve().parents[1]
 _COMMON = {"discount": 0.99, "env": "CartPole-v1"}

@@ -27,8 +27,8 @@ from measurements import save
 
 import kzoo
 from kzoo import console
+from kzoo.files import read_json, write_json
 from kzoo.quiet import import_keras
-from kzoo.run import read_json, write_json
 from kzoo.search.engine import Outcome, open_engine
 from kzoo.search.space import levels
 

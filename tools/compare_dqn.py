@@ -20,7 +20,8 @@ from pathlib import Path
 from measurements import load, save
 
 from kzoo import recipe
-from kzoo.run import Run, write_json
+from kzoo.files import write_json
+from kzoo.run import Run
 
 WORKER = Path(__file__).with_name("sb3_worker.py")
 EPISODES = 100

@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from kzoo.run import environment, hardware, now, write_json
+from kzoo.files import write_json
+from kzoo.machine import environment, hardware, now
 
 FOLDER = Path(__file__).parent / "measurements"
 

@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 from kzoo import configs, pretrained
+from kzoo.files import write_text
 from kzoo.quiet import import_keras
-from kzoo.run import Run, write_text
+from kzoo.run import Run
 
 MOST_SHIPPED = 6_000_000  # bytes
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from measurements import load, save
 
-from kzoo.run import Run, read_json
+from kzoo.files import read_json
+from kzoo.run import Run
 
 
 def main() -> None:

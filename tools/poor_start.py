@@ -17,7 +17,8 @@ from measurements import load, save
 from reproduce import figure
 
 import kzoo
-from kzoo.run import Run, read_json
+from kzoo.files import read_json
+from kzoo.run import Run
 
 CASES = {
     # The network and the settings of the usual first tutorial: two convolutions, plain gradient descent.

@@ -19,7 +19,9 @@ from pathlib import Path
 from measurements import shown
 
 from kzoo import configs, recipe
-from kzoo.run import Run, hardware, write_text
+from kzoo.files import write_text
+from kzoo.machine import hardware
+from kzoo.run import Run
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from measurements import load, shown
 
 import kzoo
-from kzoo.run import write_text
+from kzoo.files import write_text
 
 TARGET = Path(__file__).resolve().parents[1] / "RESULTS.md"
 NOTES = {

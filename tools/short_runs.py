@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import recipe as recipes
-from kzoo.run import atomic, write_text
+from kzoo.files import atomic, write_text
 
 # Height, width and channels of the pictures of sets that may be absent.
 SHAPES = {"tfds:mnist": (28, 28, 1), "tfds:cifar10": (32, 32, 3)}

@@ -4,14 +4,12 @@ The batch of a step is a pure function of (seed, step): each pass over the data 
 own generator for augmentation. Nothing has to be remembered to go on in the middle of a training.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from kzoo.data import augment
+from kzoo.data import augment, stepwise
 from kzoo.data.images import Images
 from kzoo.errors import KzooError
 
@@ -33,17 +31,6 @@ class Normalization:
         rows -= np.tile(np.asarray(self.mean, np.float32), width)
         rows *= np.tile(1 / np.asarray(self.std, np.float32), width)
         return values
-
-
-@contextlib.contextmanager
-def explained(*batches: "Batches | None") -> Iterator[None]:
-    """Raise what failed inside a pipeline in its own words instead of TensorFlow's graph error."""
-    try:
-        yield
-    except Exception:
-        for failure in (b.failure for b in batches if b is not None and b.failure is not None):
-            raise failure from None
-        raise
 
 
 class Batches:
@@ -74,7 +61,7 @@ class Batches:
         self.images, self.classes, self.seed = images, classes, seed
         self.batch_size = min(batch_size, len(images))
         self.normalization, self.settings, self.class_weights = normalization, settings, class_weights
-        self.failure: KzooError | None = None
+        self.failures: list[KzooError] = []
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     @property
@@ -150,20 +137,5 @@ class Batches:
         return order
 
     def _dataset(self, steps: range, batch):
-        import tensorflow as tf
-
         shapes = ((None, *self.images.shape), (None, self.classes), (None,))
-
-        def guarded(step):
-            try:
-                return batch(int(step))
-            except KzooError as error:
-                self.failure = error
-                raise
-
-        def load(step):
-            values = tf.numpy_function(guarded, [step], (tf.float32,) * 3, stateful=False)
-            return tuple(tf.ensure_shape(v, s) for v, s in zip(values, shapes, strict=True))
-
-        dataset = tf.data.Dataset.range(steps.start, steps.stop).map(load, num_parallel_calls=2, deterministic=True)
-        return dataset.prefetch(4)
+        return stepwise.dataset(steps, batch, [("float32", s) for s in shapes], failures=self.failures)

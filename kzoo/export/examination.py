@@ -15,7 +15,7 @@ from kzoo.export.folders import files, identify
 from kzoo.export.formats import FORMATS
 from kzoo.export.report import ExportReport, line
 from kzoo.export.writing import Written
-from kzoo.run import environment, now
+from kzoo.machine import environment, now
 from kzoo.vetting.unchanged import REPORT
 
 TIMEOUT = 1800  # seconds for one artefact, after which its process counts as hung

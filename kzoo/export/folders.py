@@ -10,7 +10,7 @@ from typing import Any
 
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.report import read_report
-from kzoo.run import flush, sha256
+from kzoo.files import flush, sha256
 from kzoo.vetting.unchanged import REPORT, listed
 
 

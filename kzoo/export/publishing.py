@@ -16,7 +16,8 @@ from kzoo.export.folders import check_bytes
 from kzoo.export.formats import FORMATS
 from kzoo.export.report import read_report
 from kzoo.export.writing import check_formats
-from kzoo.run import Run, flush
+from kzoo.files import flush
+from kzoo.run import Run
 from kzoo.served import check_name, versions
 from kzoo.vetting.unchanged import listed
 

@@ -7,7 +7,7 @@ from typing import Any
 from kzoo.comparison import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCES
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.formats import FORMATS
-from kzoo.run import read_json
+from kzoo.files import read_json
 from kzoo.vetting.unchanged import REPORT, listed
 
 _SCHEMA = 1

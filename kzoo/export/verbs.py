@@ -10,7 +10,8 @@ from kzoo.export.folders import check_bytes, failed, install, staging
 from kzoo.export.formats import FORMATS
 from kzoo.export.report import ExportReport, read_report
 from kzoo.export.writing import Written, check_formats, write
-from kzoo.run import Run, sha256, write_json
+from kzoo.files import sha256, write_json
+from kzoo.run import Run
 from kzoo.vetting.unchanged import REPORT, listed
 
 

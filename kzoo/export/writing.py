@@ -17,8 +17,9 @@ from kzoo import runtimes
 from kzoo.build import rebuild
 from kzoo.errors import RequestError, WorkError, first_line, nearest
 from kzoo.export.formats import FORMATS, NETWORK, Subject
+from kzoo.files import write_json, write_text
 from kzoo.quiet import import_keras
-from kzoo.run import Run, write_json, write_text
+from kzoo.run import Run
 
 BATCH_SIZES = (1, 3)  # and all samples at once
 CALIBRATION = 256  # examples that ranges of activations are taken from

@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt
 
 from kzoo import cache, configs, console
 from kzoo.errors import RequestError, WorkError, nearest
-from kzoo.run import atomic, sha256
+from kzoo.files import atomic, sha256
 from kzoo.sections import Settings
 
 FOLDER = Path(__file__).resolve().parent

@@ -8,12 +8,15 @@ only state: a search that was killed plays it back to a new engine, whose next p
 come, and the trials that were under way go on from their runs' checkpoints.
 """
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kzoo import recipe as recipes
-from kzoo.errors import RequestError
-from kzoo.run import lock
+from kzoo.errors import DiskFull, RequestError, disk_is_full, first_line
+from kzoo.files import lock
 from kzoo.search import address, journal, space
 
 
@@ -49,6 +52,7 @@ def search(
         RequestError: The recipe has no usable search space, `out` is taken, there are more workers than cores, or the
             chief cannot listen at its address.
         WorkError: The first trials all failed, no trial succeeded, or a re-training failed.
+        DiskFull: There is no room left; what was under way is gone on with once there is.
     """
     from kzoo.search import cluster, page, result
     from kzoo.search.shares import share_out
@@ -69,7 +73,7 @@ def search(
     if listen:
         address.check_free(listen)
     folder = journal.open_folder(recipe, goal(recipe), Path(out) if out else None, resume)
-    with lock(folder, "searching"):
+    with lock(folder, "searching"), _told_when_full(folder, "--resume"):
         study = Study(folder, recipe)
         study.play_back()
         if ray:
@@ -106,6 +110,7 @@ def join(recipe: recipes.Recipe | str | Path, chief: str, *, out: str | Path | N
     Raises:
         RequestError: No chief answers, it has another recipe, search space or version of kzoo, or `out` is taken.
         WorkError: The chief has not answered for ten minutes.
+        DiskFull: There is no room left here; the chief gives the trials that were under way to other workers.
     """
     from kzoo.search.shares import share_out
     from kzoo.search.study import goal
@@ -117,10 +122,25 @@ def join(recipe: recipes.Recipe | str | Path, chief: str, *, out: str | Path | N
     from kzoo.search.worker import Link, Worker, workplace
 
     search = Link(recipe, chief).search()
-    with workplace(recipe, search, Path(out) if out else None) as folder:
+    with workplace(recipe, search, Path(out) if out else None) as folder, _told_when_full(folder, f"--worker {chief}"):
         worker = Worker(recipe, aim, chief, folder)
         worker.work(shares)
     return worker.trained
+
+
+@contextlib.contextmanager
+def _told_when_full(folder: Path, again: str) -> Iterator[None]:
+    """Say of a full disk how much room there is and how to go on; every trial to come would fail of it."""
+    try:
+        yield
+    except (DiskFull, OSError) as error:
+        if not disk_is_full(error):
+            raise
+        free = shutil.disk_usage(folder).free / 1e6
+        raise DiskFull(
+            f"the disk is full: {first_line(error)}; {free:,.0f} MB are left for {folder}: make room, and go on with "
+            f"{again} --out {folder}"
+        ) from error
 
 
 def dry_run(recipe: recipes.Recipe | str | Path) -> dict[str, Any]:

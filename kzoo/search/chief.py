@@ -18,7 +18,7 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
 from kzoo import console
 from kzoo.errors import RequestError
-from kzoo.run import read_json
+from kzoo.files import read_json
 from kzoo.search import address as addresses
 from kzoo.search import board, wire
 from kzoo.search.engine import Outcome, Proposal

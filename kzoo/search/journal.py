@@ -8,7 +8,8 @@ from pathlib import Path
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError
-from kzoo.run import environment, new_folder, now, read_json, write_json, write_text
+from kzoo.files import new_folder, read_json, write_json, write_text
+from kzoo.machine import environment, now
 
 _BUDGET = {"max_trials", "max_hours"}
 # What is read of an event beside what it is and whose.

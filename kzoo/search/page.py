@@ -9,8 +9,8 @@ from typing import Any
 
 from kzoo import sections
 from kzoo.errors import RequestError
+from kzoo.files import read_json, write_text
 from kzoo.report import STYLE, image, table
-from kzoo.run import read_json, write_text
 from kzoo.search.importance import EPOCHS, correlation, importance, position
 from kzoo.search.journal import Journal
 from kzoo.search.progress import clock, short_key

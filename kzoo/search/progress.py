@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from kzoo import console
-from kzoo.run import write_text
+from kzoo.files import write_text
 from kzoo.search.engine import Proposal
 from kzoo.search.space import combinations
 

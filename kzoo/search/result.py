@@ -9,7 +9,9 @@ from typing import Any
 from kzoo import configs, console, process
 from kzoo import recipe as recipes
 from kzoo.errors import WorkError
-from kzoo.run import Run, hardware, now, read_json, write_json, write_text
+from kzoo.files import read_json, write_json, write_text
+from kzoo.machine import hardware, now
+from kzoo.run import Run
 from kzoo.search.study import Cancelled, Study
 
 _VERSIONS = ("kzoo", "keras", "tensorflow")

@@ -19,8 +19,8 @@ import keras_tuner
 from kzoo import console
 from kzoo import recipe as recipes
 from kzoo.errors import RequestError, WorkError
+from kzoo.files import lock, read_json, write_json
 from kzoo.process import Share
-from kzoo.run import lock, read_json, write_json
 from kzoo.search import journal, wire
 from kzoo.search.engine import Outcome, Proposal
 from kzoo.search.study import Cancelled

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kzoo.errors import RequestError
-from kzoo.run import read_json, sha256
+from kzoo.files import read_json, sha256
 
 REPORT = "verify.json"
 

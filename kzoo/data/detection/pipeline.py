@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from kzoo.data import stepwise
 from kzoo.data.detection import augment
 from kzoo.data.detection.collection import Part
 from kzoo.data.detection.truth import ANY, Truth
@@ -51,7 +52,7 @@ class Batches:
         # Evaluation, prediction and exported graphs pad with black, as `kzoo.data.decode.resize` does.
         beyond = np.zeros(channels) if fit == "pad" else normalization.mean
         self.fill = np.clip(np.round(beyond), 0, 255).astype(np.uint8)
-        self.failure: KzooError | None = None
+        self.failures: list[KzooError] = []
 
     @property
     def steps_per_pass(self) -> int:
@@ -92,25 +93,22 @@ class Batches:
             steps: How many.
             encode: From boxes and labels, as of `training_batch`, to the targets; runs as a TensorFlow graph.
         """
-        import tensorflow as tf
 
-        def guarded(step):
-            try:
-                return self.training_batch(int(step))
-            except KzooError as error:
-                self.failure = error
-                raise
+        def finish(images, boxes, labels):
+            return images, encode(boxes, labels)
 
-        def load(step):
-            images, boxes, labels = tf.numpy_function(
-                guarded, [step], (tf.float32, tf.float32, tf.int32), stateful=False
-            )
-            images = tf.ensure_shape(images, (self.batch_size, *self.size, self.channels))
-            return images, encode(tf.ensure_shape(boxes, (None, None, 4)), tf.ensure_shape(labels, (None, None)))
-
-        dataset = tf.data.Dataset.range(first_step, first_step + steps)
-        calls = max(2, os.cpu_count() or 2)
-        return dataset.map(load, num_parallel_calls=calls, deterministic=True).prefetch(4)
+        return stepwise.dataset(
+            range(first_step, first_step + steps),
+            self.training_batch,
+            [
+                ("float32", (self.batch_size, *self.size, self.channels)),
+                ("float32", (None, None, 4)),
+                ("int32", (None, None)),
+            ],
+            finish=finish,
+            calls=max(2, os.cpu_count() or 2),
+            failures=self.failures,
+        )
 
     def evaluation(self) -> Iterator[tuple[np.ndarray, list[int]]]:
         """All readable pictures once, in order, unchanged: normalised images and their places in the part."""

@@ -180,7 +180,5 @@ def _room(shape: tuple, path: Path | None) -> Iterator[np.ndarray]:
     elif path.is_file():
         yield np.load(path, mmap_mode="r")
     else:
-        with cache.making(path) as temporary:
-            pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        with cache.filling(path, np.uint8, shape) as pixels:
             yield pixels
-            pixels.flush()

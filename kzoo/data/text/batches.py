@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kzoo.data import stepwise
 from kzoo.errors import RequestError
 
 # Parts of the key of a random generator, so that they are independent.
@@ -75,13 +76,5 @@ class Windows:
 
 def dataset(chunks: Lanes | Windows, first_step: int, steps: int):
     """A ``tf.data.Dataset`` of the chunks of `steps` steps from `first_step` on."""
-    import tensorflow as tf
-
-    shapes = ((chunks.batch_size, chunks.length + 1), (chunks.batch_size,))
-
-    def load(step):
-        values = tf.numpy_function(lambda s: chunks.chunk(int(s)), [step], (tf.int32, tf.bool), stateful=False)
-        return tuple(tf.ensure_shape(v, s) for v, s in zip(values, shapes, strict=True))
-
-    steps = tf.data.Dataset.range(first_step, first_step + steps)
-    return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+    arrays = [("int32", (chunks.batch_size, chunks.length + 1)), ("bool", (chunks.batch_size,))]
+    return stepwise.dataset(range(first_step, first_step + steps), chunks.chunk, arrays)

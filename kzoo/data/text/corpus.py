@@ -220,8 +220,8 @@ def _store(reader: _Reader, tokenizer, count: int, identity: tuple) -> np.ndarra
     path = cache.entry("text", identity, ".npy")
     if not path.is_file():
         console.say(f"writing {count:,} tokens to {path}")
-        with cache.making(path) as temporary:
-            _fill(np.lib.format.open_memmap(temporary, "w+", kind, (count,)), reader, tokenizer).flush()
+        with cache.filling(path, kind, (count,)) as tokens:
+            _fill(tokens, reader, tokenizer)
     return np.load(path, mmap_mode="r")
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 from kzoo.errors import WorkError, first_line
 from kzoo.export.formats.base import NETWORK, Format, Subject
 from kzoo.export.formats.onnx import Onnx, graph, hushed
-from kzoo.run import write_json
+from kzoo.files import write_json
 
 
 class OpenVino(Format):

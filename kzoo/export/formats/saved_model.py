@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kzoo.export.formats.base import Format, Subject
-from kzoo.run import write_json, write_text
+from kzoo.files import write_json, write_text
 
 
 class SavedModel(Format):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.run import atomic
+from kzoo.files import atomic
 
 
 def judge(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:

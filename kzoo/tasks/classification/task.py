@@ -7,9 +7,10 @@ import keras
 import numpy as np
 
 from kzoo.data.images import Collection, FileImages, Images, channel_statistics, hold_out
-from kzoo.data.pipeline import Batches, Normalization, explained
+from kzoo.data.pipeline import Batches, Normalization
 from kzoo.data.sources import located, open_collection
 from kzoo.data.spacing import spaced
+from kzoo.data.stepwise import explained
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -80,7 +81,7 @@ class Task(base.Task):
         watching = self._whiten(model) if settings.whiten else []
         batches = self._batches(parts["train"], training=True)
         validation = self._batches(parts["validation"]) if "validation" in parts else None
-        with explained(batches, validation):
+        with explained(batches.failures, validation.failures if validation else ()):
             return fitting.fit(
                 model,
                 run,
@@ -111,7 +112,7 @@ class Task(base.Task):
 
         network = self._forward(model)
         logits, averaged, labels, batches = [], [], [], self._batches(parts[split])
-        with explained(batches):
+        with explained(batches.failures):
             for images, one_hot, weights in batches.evaluation().as_numpy_iterator():
                 real = weights > 0
                 labels.append(one_hot.argmax(1)[real])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.run import atomic
+from kzoo.files import atomic
 
 
 def judge(returns: np.ndarray, lengths: np.ndarray, resamples: int = 10_000) -> dict[str, Any]:

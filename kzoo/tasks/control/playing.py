@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.errors import RequestError
-from kzoo.run import atomic
+from kzoo.files import atomic
 from kzoo.tasks.control import acting, environments
 from kzoo.tasks.control.settings import Data
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from kzoo import console
 from kzoo.errors import RequestError, WorkError
-from kzoo.run import Run, atomic
+from kzoo.files import atomic
+from kzoo.run import Run
 from kzoo.tasks import optimizers
 from kzoo.tasks.callbacks import clock, higher_is_better
 from kzoo.tasks.control import acting, environments, exploring

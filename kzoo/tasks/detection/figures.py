@@ -7,7 +7,7 @@ import numpy as np
 
 from kzoo.data.detection.truth import Truth
 from kzoo.data.spacing import spaced
-from kzoo.run import atomic
+from kzoo.files import atomic
 from kzoo.tasks.detection import coco, kitti, voc
 from kzoo.tasks.detection.detections import Detections
 

@@ -11,8 +11,9 @@ from kzoo.data.detection import augment
 from kzoo.data.detection.collection import Collection, Part, hold_out
 from kzoo.data.detection.pipeline import Batches
 from kzoo.data.detection.sources import located, open_collection
-from kzoo.data.pipeline import Normalization, explained
+from kzoo.data.pipeline import Normalization
 from kzoo.data.spacing import spaced
+from kzoo.data.stepwise import explained
 from kzoo.errors import RequestError
 from kzoo.recipe import from_values
 from kzoo.run import Run
@@ -119,7 +120,7 @@ class Task(base.Task):
             truths, found = self.detect(model, part)
             return figures.brief(truths, found, self.collection.classes)
 
-        with explained(batches):
+        with explained(batches.failures):
             return fitting.fit(
                 model,
                 run,

@@ -8,7 +8,8 @@ from kzoo import console, pretrained
 from kzoo.build import is_tag, load
 from kzoo.cards import check_card
 from kzoo.errors import RequestError
-from kzoo.run import Run, read_json
+from kzoo.files import read_json
+from kzoo.run import Run
 
 
 def card_of(weights: str) -> dict | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kzoo.data.detection import videos
 from kzoo.errors import RequestError, nearest
-from kzoo.run import write_text
+from kzoo.files import write_text
 from kzoo.tasks.detection import drawing
 
 FORMATS = ("pictures", "coco", "kitti")

@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from kzoo import console
-from kzoo.run import Run, write_text
+from kzoo.files import write_text
+from kzoo.run import Run
 from kzoo.tasks.text.answers import Answers
 from kzoo.tasks.text.settings import Sample
 
