@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kzoo.errors import RequestError
-from kzoo.served import check_name
+from kzoo.versions import check_name
 
 # The packages of the extra `serve`.
 _PACKAGES = ("starlette", "uvicorn", "orjson", "PIL")

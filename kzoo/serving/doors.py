@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from kzoo import versions
+from kzoo.artefacts import is_artefact, is_openvino, load_saved_model, read_card
 from kzoo.cards import check_card
 from kzoo.errors import RequestError
 from kzoo.evaluate import open_run, open_subject
 from kzoo.quiet import import_keras
 from kzoo.run import Run
-from kzoo.served import is_artefact, is_openvino, load_saved_model, read_card, versions
 
 Arrays = dict[str, np.ndarray]
 
@@ -119,7 +120,7 @@ def _of_folder(path: Path, name: str | None) -> Served:
     """A SavedModel in an export, by itself, or as a version in a model server's folder."""
     if (path / "saved_model" / "saved_model.pb").is_file():
         path = path / "saved_model"
-    elif found := versions(path):
+    elif found := versions.present(path):
         path = path / str(found[-1])
     if not (path / "saved_model.pb").is_file():
         files = sorted(p.name for p in path.iterdir() if is_artefact(p) and "-" not in p.stem)  # those are its doors'

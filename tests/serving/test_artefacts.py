@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import runtimes, served
+from kzoo import artefacts, runtimes
 from kzoo.serving import server
 from kzoo.serving.doors import open_doors
 from tests.serving.test_serve import Server
@@ -94,7 +94,7 @@ def test_what_a_runtime_refuses_is_the_inputs_fault(exported, monkeypatch):
     def refuse(inputs):
         raise RuntimeError("index out of bounds\nin node 3")
 
-    network = served.open_artefact(exported / "model.onnx")[0]
+    network = artefacts.open_artefact(exported / "model.onnx")[0]
     monkeypatch.setattr(network, "_run", refuse)
     with pytest.raises(tf.errors.InvalidArgumentError, match="ValueError: index out of bounds\n"):
         tf.function(network)(tf.zeros((2, 8, 8, 1)))

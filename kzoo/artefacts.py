@@ -1,8 +1,10 @@
-"""An artefact in the place of the Keras model that it came from, so that the same code answers with it."""
+"""Reads artefacts: their card, and their network in the place of the Keras model that it came from.
+
+So the same code answers with an artefact as with a run.
+"""
 
 import importlib.util
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,23 +127,6 @@ def is_artefact(path: str | Path) -> bool:
 def is_openvino(path: Path) -> bool:
     """Whether a path is a folder of OpenVINO's that `kzoo.export` wrote."""
     return (path / f"{runtimes.NETWORK}.xml").is_file()
-
-
-def check_name(name: str) -> None:
-    """See whether a model's name can be a folder and a part of an address.
-
-    Raises:
-        RequestError: It cannot.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise RequestError(f"a served model's name has letters, digits and _ . - and not {name!r}")
-
-
-def versions(folder: Path) -> list[int]:
-    """Versions of a model in its folder of a model server, lowest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def open_artefact(path: str | Path):
