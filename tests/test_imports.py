@@ -27,6 +27,7 @@ FOUNDATION = {
     "bounded",
     "build",
     "cards",
+    "ranges",
 }
 
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
@@ -51,7 +52,7 @@ ALLOWED = {
     },
     "search": {"search", "tasks", "process", "report"} | FOUNDATION,
     "artefacts": {"runtimes", "vetting"} | FOUNDATION,
-    "serving": {"serving", "evaluate", "artefacts", "versions"} | FOUNDATION,
+    "serving": {"serving", "tasks", "evaluate", "artefacts", "versions"} | FOUNDATION,
     "vetting": {"vetting", "runtimes", "run", "errors"},
     "process": {"configs", "recipe", "run", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
@@ -59,6 +60,7 @@ ALLOWED = {
     "models": {"models", "registry", "boxes"},
     "build": {"bounded", "cards", "registry", "weights", "pretrained", "run", "errors"},
     "bounded": {"errors"},
+    "ranges": {"errors"},
     "cards": {"registry", "errors"},
     "pretrained": {"recipe", "sections", "configs", "cache", "console", "run", "errors"},
     "weights": {"vetting", "run", "console", "errors"},
