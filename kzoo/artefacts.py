@@ -67,12 +67,7 @@ class Network:
         named = outputs if isinstance(outputs, dict) else {"output": self.model.outputs[0]}
 
         def compute(*arrays):
-            try:
-                found = self._run(dict(zip(self._names, arrays, strict=True)))
-            except MemoryError:
-                raise
-            except Exception as error:  # of a dozen kinds, all for inputs; to TensorFlow this one is such
-                raise ValueError(first_line(error)) from None
+            found = self._run(dict(zip(self._names, arrays, strict=True)))
             return [np.asarray(found[name], dtype=output.dtype) for name, output in named.items()]
 
         found = tf.numpy_function(compute, tensors, [tf.as_dtype(o.dtype) for o in named.values()], stateful=False)
