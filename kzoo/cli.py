@@ -536,8 +536,8 @@ def serve(
     """Answer over HTTP in TensorFlow Serving's and KServe's form; / is a page to try the model on."""
     from kzoo.serve import serve as start
 
-    def ready(address: str, served) -> None:
-        print(f"{served.name} is served at {address} ({', '.join(served.doors)}); Ctrl-C ends it", flush=True)
+    def ready(address: str, model) -> None:
+        print(f"{model.name} is served at {address} ({', '.join(model.doors)}); Ctrl-C ends it", flush=True)
 
     bounds = {"max_batch": max_batch, "queue": queue, "max_body": max_body}
     bounds |= {"max_pixels": max_pixels, "max_length": max_length}

@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from kzoo import console, served
+from kzoo import artefacts, console
 from kzoo import recipe as recipes
 from kzoo.build import rebuild
 from kzoo.errors import RequestError, nearest
@@ -155,20 +155,20 @@ def open_run(run: Run):
 
 def open_subject(run: Run | str | Path):
     """The network of a run or of an artefact, and what answers with it."""
-    if isinstance(run, Run) or not served.is_artefact(run):
+    if isinstance(run, Run) or not artefacts.is_artefact(run):
         return open_run(Run(run))
     import_keras()
     from kzoo import tasks
 
-    model, card = served.open_artefact(run)
+    model, card = artefacts.open_artefact(run)
     return model, tasks.open_answers(card)
 
 
 def _card(run: Run | str | Path) -> dict[str, Any]:
     """What inference needs beside the network of a run or of an artefact."""
-    if isinstance(run, Run) or not served.is_artefact(run):
+    if isinstance(run, Run) or not artefacts.is_artefact(run):
         return Run(run).card
-    return served.card(run)
+    return artefacts.card(run)
 
 
 def expand(inputs) -> list:

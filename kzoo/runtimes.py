@@ -142,8 +142,8 @@ def _open_openvino(artefact: str) -> tuple[dict[str, Callable], tuple[str, ...]]
     return doors, ("openvino",)
 
 
-class Door:
-    """A function of arrays by name.
+class Runner:
+    """One door of an artefact in its runtime: a function of arrays by name.
 
     Attributes:
         inputs: Shape of each array that it takes, by name; None where any size fits.
@@ -157,7 +157,7 @@ class Door:
         return self._call(inputs)
 
 
-def open_onnx(artefact: str | os.PathLike) -> dict[str, "Door"]:
+def open_onnx(artefact: str | os.PathLike) -> dict[str, "Runner"]:
     """Doors of ONNX files as functions of arrays by name."""
     import onnxruntime
 
@@ -167,7 +167,7 @@ def open_onnx(artefact: str | os.PathLike) -> dict[str, "Door"]:
         door: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for door, path in onnx_files(artefact).items()
     }
-    return {door: _onnx_door(session, door == NETWORK) for door, session in sessions.items()}
+    return {door: _onnx_runner(session, door == NETWORK) for door, session in sessions.items()}
 
 
 def onnx_files(artefact: str | os.PathLike) -> dict[str, str]:
@@ -181,7 +181,7 @@ def onnx_files(artefact: str | os.PathLike) -> dict[str, str]:
     return files
 
 
-def _onnx_door(session, network: bool) -> Door:
+def _onnx_runner(session, network: bool) -> Runner:
     given = [o.name for o in session.get_outputs()]
     taken = {i.name: tuple(n if isinstance(n, int) else None for n in i.shape) for i in session.get_inputs()}
 
@@ -191,27 +191,27 @@ def _onnx_door(session, network: bool) -> Door:
             dict(zip(given, session.run(None, {k: inputs[k] for k in taken}), strict=True)), inputs, network
         )
 
-    return Door(call, taken)
+    return Runner(call, taken)
 
 
-def open_litert(artefact: str | os.PathLike) -> dict[str, "Door"]:
+def open_litert(artefact: str | os.PathLike) -> dict[str, "Runner"]:
     """Doors of a LiteRT file as functions of arrays by name."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=os.fspath(artefact), num_threads=os.cpu_count())
     names = interpreter.get_signature_list()
-    return {name: _litert_door(interpreter.get_signature_runner(name), name == NETWORK) for name in names}
+    return {name: _litert_runner(interpreter.get_signature_runner(name), name == NETWORK) for name in names}
 
 
-def _litert_door(runner, network: bool) -> Door:
+def _litert_runner(runner, network: bool) -> Runner:
     taken = {
         name: tuple(int(n) if n >= 0 else None for n in details["shape_signature"])
         for name, details in runner.get_input_details().items()
     }
-    return Door(lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network), taken)
+    return Runner(lambda inputs: _renamed(runner(**{k: np.asarray(inputs[k]) for k in taken}), inputs, network), taken)
 
 
-def open_openvino(artefact: str | os.PathLike) -> dict[str, "Door"]:
+def open_openvino(artefact: str | os.PathLike) -> dict[str, "Runner"]:
     """Doors of a folder of OpenVINO's as functions of arrays by name."""
     import openvino
 
@@ -222,11 +222,11 @@ def open_openvino(artefact: str | os.PathLike) -> dict[str, "Door"]:
             # Without the hint it computes in bfloat16 where the processor can.
             settings = {"INFERENCE_PRECISION_HINT": "f32"}
             model = core.read_model(os.path.join(artefact, file))
-            doors[name] = _openvino_door(model, core.compile_model(model, "CPU", settings), name == NETWORK)
+            doors[name] = _openvino_runner(model, core.compile_model(model, "CPU", settings), name == NETWORK)
     return doors
 
 
-def _openvino_door(model, compiled, network: bool) -> Door:
+def _openvino_runner(model, compiled, network: bool) -> Runner:
     # A compiled model has further names for what it merged.
     taken = {
         port.get_any_name(): tuple(None if n.is_dynamic else n.get_length() for n in port.get_partial_shape())
@@ -239,7 +239,7 @@ def _openvino_door(model, compiled, network: bool) -> Door:
         found = compiled([np.asarray(inputs[k]) for k in taken])
         return _renamed({name: found[place].copy() for place, name in enumerate(given)}, inputs, network)
 
-    return Door(call, taken)
+    return Runner(call, taken)
 
 
 def litert_metadata(artefact: str | os.PathLike) -> dict[str, str]:

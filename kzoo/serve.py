@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kzoo.errors import RequestError
-from kzoo.served import check_name
+from kzoo.versions import check_name
 
 # The packages of the extra `serve`.
 _PACKAGES = ("starlette", "uvicorn", "orjson", "PIL")
@@ -50,6 +50,7 @@ def serve(
     Raises:
         RequestError: Nothing to serve there, a SavedModel that could do more than compute, a port that is taken, a
             name that is no part of an address, a bound below 1, or a missing package.
+        WorkError: The model fails for an example of what it should take.
     """
     bounds = {"max_batch": max_batch, "queue": queue, "max_body": max_body, "max_pixels": max_pixels}
     for option, value in {**bounds, "max_length": max_length}.items():
@@ -66,4 +67,4 @@ def serve(
         raise RequestError(f"serving needs {error.name}: pip install 'kzoo[serve]'") from None
     limits = Limits(body=max_body, pixels=max_pixels, length=max_length)
     how = {"host": host, "port": port, "max_batch": max_batch, "queue": queue, "limits": limits}
-    server.run(lambda: doors.open_doors(path, name), **how, ready=ready or (lambda address, served: None))
+    server.run(lambda: doors.open_doors(path, name), **how, ready=ready or (lambda address, model: None))

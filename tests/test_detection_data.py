@@ -10,7 +10,7 @@ from PIL import Image
 
 import kzoo
 from kzoo.data.detection import scenes
-from kzoo.data.detection.collection import Reading, hold_out
+from kzoo.data.detection.collection import ObjectReading, hold_out
 from kzoo.data.detection.sources import check, kitti, located, open_collection, voc
 from kzoo.data.detection.truth import ANY
 
@@ -49,7 +49,7 @@ def kitti_root(tmp_path):
 
 
 def test_a_kitti_folder(kitti_root):
-    found = open_collection("kitti", Reading(root=str(kitti_root), class_map={"Van": "Car"}))
+    found = open_collection("kitti", ObjectReading(root=str(kitti_root), class_map={"Van": "Car"}))
     assert found.classes == ("Car", "Pedestrian")
     train = found.parts["train"]
     first = train.truths[0]
@@ -68,26 +68,26 @@ def test_a_kitti_folder(kitti_root):
 
 def test_what_is_wrong_stops_the_work_where_the_recipe_says_so(kitti_root):
     with pytest.raises(kzoo.RequestError, match=r"degenerate boxes: .*000003\.png|without a label file: .*000004"):
-        open_collection("kitti", Reading(root=str(kitti_root), on_corrupt="stop"))
+        open_collection("kitti", ObjectReading(root=str(kitti_root), on_corrupt="stop"))
 
 
 def test_a_label_file_that_the_system_does_not_give_is_named_and_left_out(kitti_root):
     label = kitti_root / "training" / "label_2" / "000001.txt"
     label.unlink()
     label.symlink_to("/proc/self/mem")  # a file whose first byte nobody can read
-    found = open_collection("kitti", Reading(root=str(kitti_root), class_map={"Van": "Car"}))
+    found = open_collection("kitti", ObjectReading(root=str(kitti_root), class_map={"Van": "Car"}))
     assert [Path(found.parts["train"].name(n)).stem for n in range(2)] == ["000000", "000003"]
     assert "000001.txt ([Errno" in "\n".join(found.problems.notes())
 
 
 def test_classes_are_chosen_and_mapped_by_name(kitti_root):
-    reading = Reading(root=str(kitti_root), classes=("Pedestrian",), unlisted="background")
+    reading = ObjectReading(root=str(kitti_root), classes=("Pedestrian",), unlisted="background")
     found = open_collection("kitti", reading)
     assert found.classes == ("Pedestrian",)
     assert found.parts["train"].truths[0].names == ("DontCare",), "cars are background, DontCare still is not"
-    reading = Reading(root=str(kitti_root), classes=("Pedestrian",))
+    reading = ObjectReading(root=str(kitti_root), classes=("Pedestrian",))
     assert open_collection("kitti", reading).parts["train"].truths[0].ignored.all(), "cars are ignored by default"
-    mapped = Reading(root=str(kitti_root), class_map={"Van": "background", "Car": "ignore"})
+    mapped = ObjectReading(root=str(kitti_root), class_map={"Van": "background", "Car": "ignore"})
     found = open_collection("kitti", mapped)
     assert found.classes == ("Pedestrian",) and found.parts["train"].truths[0].labels.tolist() == [ANY, ANY]
 
@@ -106,40 +106,40 @@ def test_classes_are_chosen_and_mapped_by_name(kitti_root):
 )
 def test_wrong_requests_are_one_sentence(kitti_root, reading, message):
     with pytest.raises(kzoo.RequestError, match=message):
-        open_collection("kitti", Reading(**{"root": str(kitti_root), **reading}))
+        open_collection("kitti", ObjectReading(**{"root": str(kitti_root), **reading}))
 
 
 def test_parts_are_what_the_recipe_calls_them(kitti_root):
-    reading = Reading(root=str(kitti_root), parts={"train": "train", "test": "val"})
+    reading = ObjectReading(root=str(kitti_root), parts={"train": "train", "test": "val"})
     assert set(open_collection("kitti", reading).parts) == {"train", "test"}
 
 
 def test_what_no_list_names_is_trained_on_where_none_does_it(kitti_root):
     (kitti_root / "split" / "train.txt").unlink()
-    found = open_collection("kitti", Reading(root=str(kitti_root)))
+    found = open_collection("kitti", ObjectReading(root=str(kitti_root)))
     assert [found.parts["train"].name(n)[-10:] for n in range(3)] == ["000000.png", "000001.png", "000003.png"]
     assert [n[-10:] for n in found.parts["validation"].pictures.names] == ["000002.png"], "what is listed stays apart"
-    asked = open_collection("kitti", Reading(root=str(kitti_root), parts={"test": "val"}))
+    asked = open_collection("kitti", ObjectReading(root=str(kitti_root), parts={"test": "val"}))
     assert {k: len(v) for k, v in asked.parts.items()} == {"train": 3, "test": 1}
 
 
 def test_a_part_without_pictures_says_why(kitti_root):
     (kitti_root / "split" / "train.txt").write_text("000004\n000009\n")
     with pytest.raises(kzoo.RequestError, match=r"with labels: 1 pictures that a list .*000009; 1 pictures without"):
-        open_collection("kitti", Reading(root=str(kitti_root)))
+        open_collection("kitti", ObjectReading(root=str(kitti_root)))
 
 
 def test_a_list_that_is_no_text_is_named(kitti_root):
     (kitti_root / "split" / "train.txt").write_bytes(b"\xff\xfe0\0")
     with pytest.raises(kzoo.RequestError, match=r"train\.txt cannot be read: 'utf-8' codec"):
-        open_collection("kitti", Reading(root=str(kitti_root)))
+        open_collection("kitti", ObjectReading(root=str(kitti_root)))
 
 
 def test_pictures_that_cannot_be_read_are_named_and_left_out(kitti_root):
     (kitti_root / "training" / "image_2" / "000001.png").write_bytes(b"nothing")
     broken = kitti_root / "training" / "image_2" / "000000.png"
     broken.write_bytes(broken.read_bytes()[:2000])  # a header and no more
-    found = open_collection("kitti", Reading(root=str(kitti_root)))
+    found = open_collection("kitti", ObjectReading(root=str(kitti_root)))
     train = found.parts["train"]
     assert len(train) == 2 and train.picture(0) is None and train.picture(1).shape == (60, 80, 3)
     assert "2 unreadable pictures" in "\n".join(found.problems.notes())
@@ -153,7 +153,7 @@ def test_a_picture_that_would_fill_the_memory_is_left_out(kitti_root, chunk):
     parts += [(b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
     chunks = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts]
     (kitti_root / "training" / "image_2" / "000001.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    found = open_collection("kitti", Reading(root=str(kitti_root)))
+    found = open_collection("kitti", ObjectReading(root=str(kitti_root)))
     assert len(found.parts["train"]) == 2 and "1 unreadable pictures" in "\n".join(found.problems.notes())
 
 
@@ -176,13 +176,13 @@ def test_a_voc_folder(tmp_path):
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("0\n1\n")
     (tmp_path / "ImageSets" / "Main" / "test.txt").write_text("2\n")
-    found = open_collection("voc", Reading(root=str(tmp_path)))
+    found = open_collection("voc", ObjectReading(root=str(tmp_path)))
     assert found.classes == ("cat", "dog") and {k: len(v) for k, v in found.parts.items()} == {"train": 2, "test": 1}
     truth = found.parts["test"].truths[0]
     # VOC's first pixel is 1, and its last one is inside the box.
     np.testing.assert_allclose(truth.boxes, [[0, 10, 40, 50], [20, 10, 60.5, 50]])
     assert truth.labels.tolist() == [1, 0] and truth.ignored.tolist() == [False, True]
-    assert located("voc", Reading(root=str(tmp_path))) == {"source": "voc", "root": str(tmp_path.resolve())}
+    assert located("voc", ObjectReading(root=str(tmp_path))) == {"source": "voc", "root": str(tmp_path.resolve())}
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,13 @@ def test_annotations_that_are_none(text):
 
 def test_unknown_sources_name_the_known_ones():
     with pytest.raises(kzoo.RequestError, match="did you mean 'kitti'"):
-        check("kiti", Reading())
+        check("kiti", ObjectReading())
     with pytest.raises(kzoo.RequestError, match="no built-in data set 'digits' for detection"):
-        check("builtin:digits", Reading())
+        check("builtin:digits", ObjectReading())
 
 
 def test_holding_out_is_the_same_for_the_same_seed():
-    part = open_collection("builtin:scenes", Reading(limit=10)).parts["train"]
+    part = open_collection("builtin:scenes", ObjectReading(limit=10)).parts["train"]
     (stays, held), (again, _) = hold_out(part, 0.3, 1), hold_out(part, 0.3, 1)
     assert len(held) == 3 and sorted([*stays.places, *held.places]) == list(range(10))
     assert stays.places.tolist() == again.places.tolist()
@@ -226,7 +226,7 @@ def test_a_scene_is_a_function_of_its_seed():
 
 def test_scenes_that_are_drawn_anew_are_others_in_each_pass_and_the_same_for_the_same_pass():
     def train(anew):
-        reading = Reading(limit=6, classes=("Car", "Pedestrian"), class_map={"Van": "Car"}, anew=anew)
+        reading = ObjectReading(limit=6, classes=("Car", "Pedestrian"), class_map={"Van": "Car"}, anew=anew)
         return open_collection("builtin:scenes", reading).parts["train"]
 
     held, fresh = train(anew=False), train(anew=True)
@@ -258,7 +258,7 @@ def test_scenes_have_what_kitti_labels_say():
 
 @pytest.mark.skipif(not (SHARED / "BCCD").is_dir(), reason="the BCCD data are not here")
 def test_bccd_has_its_three_classes_and_its_two_boxes_without_area():
-    found = open_collection("voc", Reading(root=str(SHARED / "BCCD")))
+    found = open_collection("voc", ObjectReading(root=str(SHARED / "BCCD")))
     assert found.classes == ("Platelets", "RBC", "WBC")
     assert {k: len(v) for k, v in found.parts.items()} == {"train": 205, "validation": 87, "test": 72}
     notes = found.problems.notes()
@@ -269,7 +269,7 @@ def test_bccd_has_its_three_classes_and_its_two_boxes_without_area():
 @pytest.mark.skipif(not (SHARED / "street_kitti").is_dir(), reason="the street_kitti data are not here")
 def test_street_kitti_opens_with_its_parts():
     found = open_collection(
-        "kitti", Reading(root=str(SHARED / "street_kitti"), classes=("Car", "Pedestrian", "Cyclist"))
+        "kitti", ObjectReading(root=str(SHARED / "street_kitti"), classes=("Car", "Pedestrian", "Cyclist"))
     )
     assert {k: len(v) for k, v in found.parts.items()} == {"train": 509, "validation": 213}
     assert not found.problems.notes()

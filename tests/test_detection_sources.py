@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import kzoo
-from kzoo.data.detection.collection import Reading
+from kzoo.data.detection.collection import ObjectReading
 from kzoo.data.detection.sources import check, coco, located, open_collection, yolo
 from kzoo.data.detection.truth import ANY
 
@@ -43,7 +43,7 @@ def coco_root(tmp_path):
 
 
 def test_a_coco_folder(coco_root):
-    found = open_collection("coco", Reading(root=str(coco_root)))
+    found = open_collection("coco", ObjectReading(root=str(coco_root)))
     assert found.classes == ("person", "car"), "in the order of their numbers"
     first, second = found.parts["train"].truths
     np.testing.assert_allclose(first.boxes, [[10, 20, 40, 35.5], [0, 0, 80, 60]])
@@ -52,7 +52,7 @@ def test_a_coco_folder(coco_root):
     notes = "\n".join(found.problems.notes())
     assert "1 degenerate boxes" in notes and "annotation 3: lacks or does not know 99" in notes
     assert "annotation 4: its image_id is that of no image" in notes and "gone.jpg" in notes
-    assert located("coco", Reading(root=str(coco_root)))["root"] == str(coco_root.resolve())
+    assert located("coco", ObjectReading(root=str(coco_root)))["root"] == str(coco_root.resolve())
 
 
 def test_annotations_beside_their_pictures(tmp_path):
@@ -60,7 +60,7 @@ def test_annotations_beside_their_pictures(tmp_path):
         save(tmp_path / part / "a.jpg")
         content = {**CONTENT, "images": CONTENT["images"][:1], "annotations": CONTENT["annotations"][:1]}
         (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
-    assert set(open_collection("coco", Reading(root=str(tmp_path))).parts) == {"train", "validation"}
+    assert set(open_collection("coco", ObjectReading(root=str(tmp_path))).parts) == {"train", "validation"}
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,23 @@ def test_annotations_beside_their_pictures(tmp_path):
 def test_coco_files_that_are_none(coco_root, content, message):
     (coco_root / "annotations" / "instances_train2017.json").write_text(content)
     with pytest.raises(kzoo.RequestError, match=message):
-        open_collection("coco", Reading(root=str(coco_root)))
+        open_collection("coco", ObjectReading(root=str(coco_root)))
 
 
 def test_a_file_name_that_leads_out_of_the_folder_is_not_followed(coco_root):
     save(coco_root.parent / "outside.jpg")
     content = {**CONTENT, "images": [*CONTENT["images"], {"id": 20, "file_name": "../../outside.jpg"}]}
     (coco_root / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
-    found = open_collection("coco", Reading(root=str(coco_root)))
+    found = open_collection("coco", ObjectReading(root=str(coco_root)))
     assert len(found.parts["train"]) == 2 and "outside the folder" in "\n".join(found.problems.notes())
 
 
 def test_a_coco_folder_without_a_train_part_says_what_it_has(coco_root):
     (coco_root / "annotations" / "instances_train2017.json").rename(coco_root / "annotations" / "mine.json")
     with pytest.raises(kzoo.RequestError, match="no annotations/instances_train.*captions_train2017, mine"):
-        check("coco", Reading(root=str(coco_root)))
+        check("coco", ObjectReading(root=str(coco_root)))
     with pytest.raises(kzoo.RequestError, match="lacks the key"):
-        open_collection("coco", Reading(root=str(coco_root), parts={"train": "captions_train2017"}))
+        open_collection("coco", ObjectReading(root=str(coco_root), parts={"train": "captions_train2017"}))
 
 
 def test_what_an_annotation_lacks_is_said():
@@ -120,7 +120,7 @@ def yolo_root(tmp_path):
 
 
 def test_a_yolo_folder(yolo_root):
-    found = open_collection("yolo", Reading(root=str(yolo_root)))
+    found = open_collection("yolo", ObjectReading(root=str(yolo_root)))
     assert found.classes == ("cat", "dog") and set(found.parts) == {"train", "validation"}
     first, second = found.parts["train"].truths
     np.testing.assert_allclose(first.boxes, [[30, 15, 50, 45], [8, 12, 24, 42]], rtol=1e-5)
@@ -132,9 +132,9 @@ def test_a_yolo_folder(yolo_root):
 def test_a_yolo_folder_without_description_has_its_class_list(yolo_root):
     (yolo_root / "data.yaml").unlink()
     with pytest.raises(kzoo.RequestError, match="neither data.yaml nor classes.txt"):
-        check("yolo", Reading(root=str(yolo_root)))
+        check("yolo", ObjectReading(root=str(yolo_root)))
     (yolo_root / "labels" / "classes.txt").write_text("cat\ndog\n")
-    assert open_collection("yolo", Reading(root=str(yolo_root))).classes == ("cat", "dog")
+    assert open_collection("yolo", ObjectReading(root=str(yolo_root))).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_a_yolo_folder_without_description_has_its_class_list(yolo_root):
 def test_yolo_descriptions_that_do_not_fit(yolo_root, content, message):
     (yolo_root / "data.yaml").write_text(content)
     with pytest.raises(kzoo.RequestError, match=message):
-        check("yolo", Reading(root=str(yolo_root)))
+        check("yolo", ObjectReading(root=str(yolo_root)))
 
 
 def test_a_list_of_pictures_is_a_part(yolo_root):
     (yolo_root / "images" / "train" / "b.png").rename(yolo_root / "images" / "train" / "two words.png")
     (yolo_root / "some.txt").write_text("images/train/a.png\nimages/train/z.png\n./images/train/two words.png\n")
     (yolo_root / "data.yaml").write_text("train: some.txt\nnames: [cat, dog]\n")
-    found = open_collection("yolo", Reading(root=str(yolo_root)))
+    found = open_collection("yolo", ObjectReading(root=str(yolo_root)))
     assert len(found.parts["train"]) == 2 and "z.png" in "\n".join(found.problems.notes())
 
 
@@ -206,7 +206,7 @@ def tfds_root(tmp_path_factory):
 
 
 def test_kitti_of_tfds_is_turned_the_right_way_up(tfds_root):
-    reading = Reading(data_dir=str(tfds_root), class_map={"Van": "Car"}, classes=("Car",))
+    reading = ObjectReading(data_dir=str(tfds_root), class_map={"Van": "Car"}, classes=("Car",))
     found = open_collection("tfds:kitti", reading)
     (truth,) = found.parts["train"].truths
     # stored as rows 0.5 to 0.9 counted from below
@@ -218,7 +218,7 @@ def test_kitti_of_tfds_is_turned_the_right_way_up(tfds_root):
 
 
 def test_others_of_tfds_are_the_right_way_up_and_what_is_difficult_is_ignored(tfds_root):
-    found = open_collection("tfds:things", Reading(data_dir=str(tfds_root)))
+    found = open_collection("tfds:things", ObjectReading(data_dir=str(tfds_root)))
     (truth,) = found.parts["train"].truths
     np.testing.assert_allclose(truth.boxes, [[10, 25, 30, 45]], rtol=1e-5)
     assert truth.ignored.tolist() == [True] and truth.labels.tolist() != [ANY]
@@ -227,7 +227,7 @@ def test_others_of_tfds_are_the_right_way_up_and_what_is_difficult_is_ignored(tf
 def test_pictures_that_do_not_fit_in_memory_are_read_from_a_file(tfds_root, tmp_path, monkeypatch):
     monkeypatch.setenv("KZOO_CACHE", str(tmp_path))
     monkeypatch.setattr("kzoo.data.detection.sources.tfds.MEMORY_SHARE", 0.0)
-    reading = Reading(data_dir=str(tfds_root))
+    reading = ObjectReading(data_dir=str(tfds_root))
     first, again = (open_collection("tfds:things", reading).parts["train"].picture(0) for _ in range(2))
     assert np.array_equal(first, again) and len(list((tmp_path / "encoded").iterdir())) == 2, "a file for each part"
 
@@ -237,11 +237,11 @@ def test_a_cache_folder_that_cannot_be_written_is_named(tfds_root, tmp_path, mon
     monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr("kzoo.data.detection.sources.tfds.MEMORY_SHARE", 0.0)
     with pytest.raises(kzoo.RequestError, match=f"the cache folder {tmp_path}/file/encoded cannot be"):
-        open_collection("tfds:things", Reading(data_dir=str(tfds_root)))
+        open_collection("tfds:things", ObjectReading(data_dir=str(tfds_root)))
 
 
 def test_tfds_sets_that_are_not_here_or_have_no_objects(tfds_root, tfds_dir):
     with pytest.raises(kzoo.RequestError, match="tfds:coco is not prepared at"):
-        check("tfds:coco", Reading(data_dir=str(tfds_root)))
+        check("tfds:coco", ObjectReading(data_dir=str(tfds_root)))
     with pytest.raises(kzoo.RequestError, match="detection needs image, and objects with bbox and label"):
-        open_collection("tfds:mnist", Reading(data_dir=str(tfds_dir)))
+        open_collection("tfds:mnist", ObjectReading(data_dir=str(tfds_dir)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import runtimes, served
+from kzoo import artefacts, runtimes
 from kzoo.comparison import compare
 from kzoo.export import FORMATS, judging
 from kzoo.export.formats import NETWORK, Subject, onnx, onnx_weights
@@ -104,7 +104,7 @@ def test_predict_with_an_artefact_on_the_command_line(exported, small_run, image
 def test_the_card_travels_inside(exported, small_run):
     card = {**small_run.card, "run": exported.run["sha256"]}
     for name in ("model.onnx", "model.tflite", "saved_model", "model.int8.onnx", "model.float16.onnx"):
-        assert served.card(exported.folder / name) == card
+        assert artefacts.card(exported.folder / name) == card
     assert (exported.folder / "saved_model" / "assets.extra" / "labels.txt").read_text().split() == list("0123456789")
 
 
@@ -243,7 +243,7 @@ def test_language_models(name, arguments, kind, tmp_path):
     inputs = answers.network_inputs(raw)
     wanted = {k: np.asarray(v) for k, v in model(inputs).items()}
     # The network itself, or its steps one after the other: several batches and lengths, and the state comes out too.
-    for network in (served.Network(path, model), *([doors[NETWORK]] if NETWORK in doors else [])):
+    for network in (artefacts.Network(path, model), *([doors[NETWORK]] if NETWORK in doors else [])):
         for rows, length in ((3, 9), (1, 4)):
             some = {k: v[:rows] for k, v in inputs.items()} | {"tokens": raw["tokens"][:rows, :length]}
             found = network(some)
@@ -259,7 +259,7 @@ def test_language_models(name, arguments, kind, tmp_path):
     np.testing.assert_array_equal(doors["write"](longer)["written"], written)
     # The most probable continuation is also what the task's own loop writes at temperature 0.
     prompts = [answers.tokenizer.decode(row) for row in raw["tokens"]]
-    texts = answers.answer(served.Network(path, model), prompts, length=5, temperature=0.0)
+    texts = answers.answer(artefacts.Network(path, model), prompts, length=5, temperature=0.0)
     assert [t["continuation"] for t in texts] == [answers.tokenizer.decode(row) for row in written]
 
 
@@ -295,7 +295,7 @@ def test_q_networks(kind, tmp_path):
     found = doors["act"](raw)
     np.testing.assert_array_equal(found["action"], values.argmax(-1))
     np.testing.assert_allclose(found["q_values"], values, rtol=1e-5, atol=1e-6)
-    answered = answers.answer(served.Network(path, model), [raw["observations"]])
+    answered = answers.answer(artefacts.Network(path, model), [raw["observations"]])
     assert [a["action"] for a in answered] == values.argmax(-1).tolist()
 
 

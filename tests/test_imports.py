@@ -29,6 +29,7 @@ FOUNDATION = {
     "bounded",
     "build",
     "cards",
+    "ranges",
 }
 
 # What each room may import of kzoo; anything that is not listed may import nothing of it.
@@ -40,8 +41,9 @@ ALLOWED = {
             "evaluate",
             "process",
             "report",
-            "served",
+            "artefacts",
             "serving",
+            "versions",
             "vetting",
             "export",
             "runtimes",
@@ -51,8 +53,8 @@ ALLOWED = {
         for verb in VERBS
     },
     "search": {"search", "tasks", "process", "report"} | FOUNDATION,
-    "served": {"runtimes", "vetting"} | FOUNDATION,
-    "serving": {"serving", "evaluate", "served"} | FOUNDATION,
+    "artefacts": {"runtimes", "vetting"} | FOUNDATION,
+    "serving": {"serving", "tasks", "evaluate", "artefacts", "versions"} | FOUNDATION,
     "vetting": {"vetting", "runtimes", "files", "errors"},
     "process": {"configs", "recipe", "run", "files", "errors"},
     "tasks": {"tasks", "data", "pretrained"} | FOUNDATION,
@@ -60,6 +62,7 @@ ALLOWED = {
     "models": {"models", "registry", "boxes"},
     "build": {"bounded", "cards", "registry", "weights", "pretrained", "run", "files", "errors"},
     "bounded": {"errors"},
+    "ranges": {"errors"},
     "cards": {"registry", "errors"},
     "pretrained": {"recipe", "sections", "configs", "cache", "console", "files", "errors"},
     "weights": {"vetting", "run", "files", "console", "errors"},
@@ -70,6 +73,7 @@ ALLOWED = {
     "schema": {"sections", "errors"},
     "cache": {"errors"},
     "sections": set(),
+    "versions": {"errors"},
     "printing": {"files", "errors"},
     "registry": {"configs", "errors", "quiet"},
     "configs": {"errors"},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import served
+from kzoo import artefacts
 from kzoo.serving.doors import open_doors
 
 for package in ("onnx", "tf2onnx", "openvino"):
@@ -47,7 +47,7 @@ def test_predict_and_serve_answer_with_it(exported, small_run, images):
     np.testing.assert_allclose([f["probability"] for f in found], [w["probability"] for w in wanted], atol=1e-5)
     answered = open_doors(exported.folder / "openvino").doors["serve_images"].call({"images": np.stack(images)})
     assert [label.decode() for label in answered["label"]] == [w["label"] for w in wanted]
-    assert served.card(exported.folder / "openvino") == {**small_run.card, "run": exported.run["sha256"]}
+    assert artefacts.card(exported.folder / "openvino") == {**small_run.card, "run": exported.run["sha256"]}
 
 
 @pytest.mark.parametrize(

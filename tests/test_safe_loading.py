@@ -12,11 +12,11 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import vetting
+from kzoo.artefacts import load_saved_model
 from kzoo.cards import check_card
 from kzoo.export import examination
 from kzoo.export.formats.saved_model import write_functions
 from kzoo.files import sha256
-from kzoo.served import load_saved_model
 
 FORMATS = ["keras", "h5", "weights_h5", "saved_model", "onnx", "litert"]
 

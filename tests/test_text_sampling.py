@@ -92,18 +92,18 @@ def test_a_text_that_is_unknown_throughout_is_one_sentence(network, answers, tmp
 
 def test_a_seed_fixes_what_is_served_whoever_else_asks_with_it(either, answers):
     from kzoo.serving.batching import Batcher
-    from kzoo.serving.doors import Served, _of_network
+    from kzoo.serving.doors import Model, _of_network
     from kzoo.serving.protocol import read
 
-    served = Served("writer", {}, _of_network(either, answers, answers.blank()))
-    assert all(door.batched for door in served.doors.values())
+    model = Model("writer", {}, _of_network(either, answers, answers.blank()))
+    assert all(door.batched for door in model.doors.values())
     how = {"length": 30, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 4}
 
     async def written(prompts):
-        batcher = Batcher(served, max_batch=8, queue=8)
+        batcher = Batcher(model, max_batch=8, queue=8)
         asked = ({"signature_name": "generate", "inputs": {"prompt": [p], **how}} for p in prompts)
         # All of them wait before the first call.
-        found = await asyncio.gather(*[batcher.submit(read(document, served.doors)) for document in asked])
+        found = await asyncio.gather(*[batcher.submit(read(document, model.doors)) for document in asked])
         await batcher.close()
         return [answer["continuation"].item().decode() for answer in found]
 
@@ -111,6 +111,19 @@ def test_a_seed_fixes_what_is_served_whoever_else_asks_with_it(either, answers):
     together = asyncio.run(written(prompts))
     assert together == [asyncio.run(written([p]))[0] for p in prompts]
     assert together == [answers.answer(either, [p], length=30, seed=4)[0]["continuation"] for p in prompts]
+
+
+def test_a_client_can_read_step_by_step_from_the_start(either, answers):
+    """The state that has read nothing has no places in some networks, which JSON says by an empty list."""
+    from kzoo.serving.doors import _of_network
+    from kzoo.serving.protocol import read
+
+    door = _of_network(either, answers, answers.blank())["step"]
+    state = {name: value.numpy().tolist() for name, value in networks.empty_state(either, 1).items()}
+    for place, token in enumerate(Characters(LETTERS).encode("bad").tolist()):
+        query = read({"inputs": {"token": [token], **state}}, {"serving_default": door})
+        state = {name: value.tolist() for name, value in door.call(query.inputs).items()}
+        np.testing.assert_allclose(state.pop("logits")[0], logits_after(either, "bad")[place], rtol=1e-4, atol=1e-4)
 
 
 def test_the_unknown_character_is_never_written(answers, network):
@@ -156,6 +169,13 @@ def test_only_the_most_probable_are_chosen(choice, kept):
     assert (found[:kept] > 0).all() and not found[kept:].any()
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-44])
+def test_the_coldest_take_the_most_probable(temperature):
+    """Logits divided by such a number would be infinite, several of them."""
+    assert drawn(sampling.Choice(temperature), [30.0, 40.0, 35.0])[1] == 1
+    assert drawn(sampling.Choice(temperature, top_p=0.9), [30.0, 40.0, 35.0])[1] == 1
+
+
 def test_repetition_penalty_divides_positive_and_multiplies_negative_logits():
     choice = sampling.Choice(temperature=0.0, repetition_penalty=2.0)
     assert drawn(choice, [3.0, 2.0, 1.0], seen=[True, False, False])[1] == 1
@@ -166,12 +186,23 @@ def test_repetition_penalty_divides_positive_and_multiplies_negative_logits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": -1.0}, "temperature is -1.0, and takes a number at least 0"),
-        ({"top_p": 0.0}, "top_p"),
+        ({"temperature": -1.0}, "temperature is -1.0, and takes a finite number of at least 0"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"temperature": "warm"}, "temperature is 'warm'"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_k": 2.5}, "top_k is 2.5, and takes a whole number"),
+        ({"top_k": 1 << 31}, "top_k is 2147483648"),
+        ({"top_p": 0.0}, "top_p is 0.0, and takes a number above 0 and at most 1"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"top_p": math.nan}, "top_p is nan"),
         ({"min_p": 2.0}, "min_p"),
+        ({"min_p": -0.1}, "min_p"),
         ({"repetition_penalty": 0.0}, "above 0"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty is inf"),
         ({"length": 0}, "length is 0"),
+        ({"length": 1 << 31}, "length is 2147483648"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 1 << 31}, "seed is 2147483648, and takes a whole number from 0 to 2147483647"),
         ({"unknown": "drop"}, "error, skip or keep"),
     ],
 )

@@ -135,6 +135,60 @@ def test_saved_model_writes_what_python_writes(saved, run):
     assert served(prompts, **how) == served(prompts, **how) != served(prompts, **{**how, "seed": 5})
 
 
+GENERATE = {"length": 4, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": 1}
+
+
+@pytest.mark.parametrize("kind", ["run", "saved_model", "keras"])
+def test_a_server_takes_the_numbers_that_generate_takes(saved, run, kind):
+    doors = pytest.importorskip("kzoo.serving.doors", reason="serving needs the extra serve")
+    from kzoo.serving import protocol
+    from kzoo.serving.refused import Refused
+
+    path = {"run": run.path, "saved_model": saved[1], "keras": saved[1] / "model.keras"}[kind]
+    model = doors.open_doors(path)
+    right = {"length": 1, "temperature": 0, "top_k": 0, "top_p": 1, "seed": 0}
+    wrong = {"length": [0], "temperature": [-0.1, -1e-9], "top_k": [-1], "top_p": [-1, 0, 1e-60, 1.5], "seed": [-1]}
+    assert right.keys() == wrong.keys() == model.doors["generate"].inputs.keys() - {"prompt"}
+
+    def ask(door, **inputs):
+        return protocol.read({"signature_name": door, "inputs": inputs}, model.doors)
+
+    for name, value in right.items():
+        query = ask("generate", prompt=["die"], **{**GENERATE, name: value})
+        assert model.doors["generate"].call(query.inputs)["text"][0].startswith(b"die")
+    for name, value in ((name, value) for name, values in wrong.items() for value in values):
+        how = {**GENERATE, name: value}
+        with pytest.raises(kzoo.RequestError) as known:
+            Answers(run.card).answer(None, ["die"], **how)
+        with pytest.raises(Refused, match=f"^the input '{name}' is ") as caught:
+            ask("generate", prompt=["die"], **how)
+        assert caught.value.status == 400
+        assert str(caught.value).partition(", and takes ")[2] == str(known.value).partition(", and takes ")[2] != ""
+    # The vocabulary has 12 tokens: a CPU would refuse others, a GPU would read them as something else.
+    for token in (12, -1):
+        with pytest.raises(Refused, match=f"the input 'tokens' holds {token}, and takes a whole number from 0 to 11"):
+            ask("serving_default", tokens=[[0, token, 11]])
+    assert model.doors["serving_default"].call(ask("serving_default", tokens=[[0, 11]]).inputs)["logits"].shape[1] == 2
+
+
+def test_a_number_out_of_its_range_over_http(saved):
+    pytest.importorskip("uvicorn", reason="serving needs the extra serve")
+    from tests.serving.test_serve import Server
+
+    server = Server(saved[1])
+    try:
+        for value, status in ((1.5, 400), (-0.5, 400), (0.9, 200)):
+            inputs = {**GENERATE, "prompt": ["die"], "top_p": value}
+            found, answer = server.predict(signature_name="generate", inputs=inputs)
+            assert found == status, answer
+            if status == 400:
+                wanted = f"the input 'top_p' is {value}, and takes a number above 0 and at most 1"
+                assert answer == {"error": wanted}
+    finally:
+        code, err = server.end()
+        assert code == 0 and "Traceback" not in err, err
+
+
 def _tensors(values):
     return {k: tf.constant(v, tf.int32 if isinstance(v, int) else tf.float32) for k, v in values.items()}
 
@@ -172,6 +226,12 @@ def test_bad_recipes_are_one_sentence(recipe, tmp_path, override, message):
     with pytest.raises(kzoo.RequestError, match=message):
         kzoo.train(recipe.override(override), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_of_a_training_may_be_larger_than_that_of_a_text(recipe, tmp_path):
+    short = {"train.epochs": 1, "train.steps_per_epoch": 1, "train.seed": (1 << 32) - 1}
+    run = kzoo.train(recipe.override(short), out=tmp_path / "run")
+    assert (run.path / "samples" / "epoch-0001.txt").read_text()
 
 
 def test_bytes_without_validation(recipe, tmp_path):

@@ -203,7 +203,7 @@ def serve_by_predict(run: Path, port: int) -> None:
     from kzoo.serving import doors, server
     from kzoo.serving.limits import Limits
 
-    def opened() -> doors.Served:
+    def opened() -> doors.Model:
         model, _ = open_run(Run(run))
         shape = doors.Spec("float32", (None, *model.inputs[0].shape[1:]))
         door = doors.Door(
@@ -212,10 +212,10 @@ def serve_by_predict(run: Path, port: int) -> None:
             lambda given: {"logits": model.predict(next(iter(given.values())), verbose=0)},
             {model.inputs[0].name: np.zeros((1, *shape.shape[1:]), np.float32)},
         )
-        return doors.Served(model.name, {}, {doors.DEFAULT: door})
+        return doors.Model(model.name, {}, {doors.DEFAULT: door})
 
-    def ready(address, served):
-        print(f"{served.name} is served at {address} ()", flush=True)
+    def ready(address, model):
+        print(f"{model.name} is served at {address} ()", flush=True)
 
     server.run(opened, host="127.0.0.1", port=port, max_batch=1, queue=256, limits=Limits(), ready=ready)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kzoo import served
+from kzoo import artefacts
 from kzoo.errors import KzooError
 from kzoo.run import Run
 
@@ -42,7 +42,7 @@ class Judge:
             split = "test" if "test" in self.task.splits else "validation"
             if self._float is None:
                 self._float = self.task.evaluate(model, split)
-            found = self.task.evaluate(served.Network(artefact, model, card), split)
+            found = self.task.evaluate(artefacts.Network(artefact, model, card), split)
         except KzooError as error:
             written.failure = f"cannot be judged on the test part: {error}"
             return

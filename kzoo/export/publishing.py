@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from kzoo import versions
 from kzoo.errors import RequestError, WorkError
 from kzoo.export.folders import check_bytes
 from kzoo.export.formats import FORMATS
@@ -18,7 +19,6 @@ from kzoo.export.report import read_report
 from kzoo.export.writing import check_formats
 from kzoo.files import flush
 from kzoo.run import Run
-from kzoo.served import check_name, versions
 from kzoo.vetting.unchanged import listed
 
 SAVED_MODEL = FORMATS["saved_model"].artefact
@@ -51,7 +51,7 @@ def publish(export: str | Path, models: str | Path, *, name: str | None = None, 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
-            target = folder / str(version or max(versions(folder), default=0) + 1)
+            target = folder / str(version or max(versions.present(folder), default=0) + 1)
             check(models, name, int(target.name))
             staged = folder / f".{target.name}.new"
             shutil.rmtree(staged, ignore_errors=True)
@@ -72,7 +72,7 @@ def check(models: str | Path, name: str | None, version: int | None) -> None:
         RequestError: The name or the number is none that servers take, or the version is there already.
     """
     if name is not None:
-        check_name(name)
+        versions.check_name(name)
     if version is not None and not 1 <= version < 1 << 63:
         raise RequestError(f"a version is a whole number from 1, not {version}")
     if name is not None and version is not None and (Path(models) / name / str(version)).exists():

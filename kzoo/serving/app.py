@@ -11,27 +11,27 @@ from starlette.routing import Route
 
 from kzoo.serving import doors, limits, protocol
 from kzoo.serving.batching import Batcher
-from kzoo.serving.protocol import Refused
+from kzoo.serving.refused import Refused
 
 
 class Service:
     """One model's answers to HTTP."""
 
-    def __init__(self, served: doors.Served, bounds: limits.Limits, batcher: Batcher):
-        self.served, self.bounds, self.batcher = served, bounds, batcher
-        self.metadata = doors.describe(served)
+    def __init__(self, model: doors.Model, bounds: limits.Limits, batcher: Batcher):
+        self.model, self.bounds, self.batcher = model, bounds, batcher
+        self.metadata = doors.describe(model)
         self.open = True
         self.busy = 0
 
     def app(self) -> Starlette:
         """The application; what it is asked for elsewhere is answered 404, in other ways 405."""
-        model = "/v1/models/{name}"
-        version = model + "/versions/{version}"
+        newest = "/v1/models/{name}"
+        version = newest + "/versions/{version}"
         routes = [Route("/", self.page)]
         routes += [Route(path, self.alive) for path in ("/healthz", "/v2/health/live")]
         routes += [Route(path, self.ready) for path in ("/readyz", "/v2/health/ready")]
         routes += [Route("/v1/models", self.models)]
-        for base in (version, model):
+        for base in (version, newest):
             routes += [
                 Route(base + ":predict", self.predict, methods=["GET", "POST"]),
                 Route(base + "/metadata", self.describe),
@@ -54,17 +54,17 @@ class Service:
 
     async def models(self, request: Request) -> Response:
         """KServe's list of models."""
-        return _json({"models": [self.served.name]})
+        return _json({"models": [self.model.name]})
 
     async def status(self, request: Request) -> Response:
         """The model's state, in TensorFlow Serving's form and KServe's."""
         self._check_name(request)
         state = {
-            "version": self.served.version,
+            "version": self.model.version,
             "state": "AVAILABLE",
             "status": {"error_code": "OK", "error_message": ""},
         }
-        return _json({"name": self.served.name, "ready": self.open, "model_version_status": [state]})
+        return _json({"name": self.model.name, "ready": self.open, "model_version_status": [state]})
 
     async def describe(self, request: Request) -> Response:
         """The model's doors, with types and shapes."""
@@ -82,7 +82,7 @@ class Service:
         self.busy += 1
         try:
             self._check_name(request)
-            query = protocol.read(_parsed(await self._body(request)), self.served.doors)
+            query = protocol.read(_parsed(await self._body(request)), self.model.doors)
             limits.check(query, self.bounds)
             return _json(protocol.write(query, await self._answer(request, query)))
         finally:
@@ -103,11 +103,11 @@ class Service:
 
     def _check_name(self, request: Request) -> None:
         name = request.path_params["name"]
-        if name != self.served.name:
-            raise Refused(404, f"there is no model {name!r}; this server has {self.served.name!r}")
-        version = request.path_params.get("version", self.served.version)
-        if version != self.served.version:
-            raise Refused(404, f"there is no version {version!r} of {name}; this server has {self.served.version}")
+        if name != self.model.name:
+            raise Refused(404, f"there is no model {name!r}; this server has {self.model.name!r}")
+        version = request.path_params.get("version", self.model.version)
+        if version != self.model.version:
+            raise Refused(404, f"there is no version {version!r} of {name}; this server has {self.model.version}")
 
     async def _body(self, request: Request) -> bytes:
         announced = request.headers.get("content-length", "0")
@@ -159,7 +159,8 @@ async def _nothing(request: Request, error) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return _json({"error": f"the model failed: {type(error).__name__}"}, 500)
+    # Starlette raises it again once this was sent, and uvicorn writes it to its log with its traceback.
+    return _json({"error": f"the answer failed ({type(error).__name__}); the server's log says why"}, 500)
 
 
 _HANDLERS = {Refused: _refused, 404: _nothing, 405: _nothing, Exception: _failed}

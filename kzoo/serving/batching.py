@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kzoo.serving.doors import Arrays, Door, Served, Spec
-from kzoo.serving.protocol import Query, Refused
+from kzoo.serving.doors import Arrays, Door, Model, Spec
+from kzoo.serving.protocol import Query
+from kzoo.serving.refused import Refused
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,15 @@ class Batcher:
     to gather, waiting would only cost time.
     """
 
-    def __init__(self, served: Served, *, max_batch: int, queue: int):
+    def __init__(self, model: Model, *, max_batch: int, queue: int):
         """Start with an empty queue.
 
         Args:
-            served: The model.
+            model: The model.
             max_batch: Examples that one call takes at most, unless a single request brings more.
             queue: Requests that may wait; further ones are refused.
         """
-        self.served, self.max_batch, self.queue = served, max_batch, queue
+        self.model, self.max_batch, self.queue = model, max_batch, queue
         self.waiting: dict[asyncio.Future, _Waiting] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._worker: asyncio.Task | None = None
@@ -67,12 +68,13 @@ class Batcher:
         """The model's answer to one request, to be waited for; one that is cancelled before its turn is not computed.
 
         Raises:
-            Refused: Too many wait. The future raises it too, where the model refuses the input.
+            Refused: Too many wait. The future raises it too, where an input cannot be read, and whatever else the
+                model raises as it is.
         """
         if len(self.waiting) >= self.queue:
             raise Refused(429, f"{self.queue} requests are waiting already: try again later")
         answer = asyncio.get_running_loop().create_future()
-        self.waiting[answer] = _Waiting(query, _key(query, self.served.doors[query.door]))
+        self.waiting[answer] = _Waiting(query, _key(query, self.model.doors[query.door]))
         answer.add_done_callback(lambda done: self.waiting.pop(done, None))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -123,12 +125,12 @@ class Batcher:
             try:
                 answers += await loop.run_in_executor(self._thread, self._answer, [query])
             except Exception as error:
-                answers.append(_refusal(error))
+                answers.append(error)
         return answers
 
     def _answer(self, queries: list[Query]) -> list[Arrays]:
         """The answers to one call."""
-        door = self.served.doors[queries[0].door]
+        door = self.model.doors[queries[0].door]
         if len(queries) == 1:
             return [door.call(queries[0].inputs)]
         inputs = {
@@ -141,17 +143,3 @@ class Batcher:
             raise ValueError("what the model gives is not one for each example")  # so that each is called for itself
         pieces = {name: np.split(values, np.cumsum(rows)[:-1]) for name, values in outputs.items()}
         return [{name: parts[i] for name, parts in pieces.items()} for i in range(len(queries))]
-
-
-def _refusal(error: Exception) -> Exception:
-    """A client's fault as `Refused`; anything else as it is."""
-    if type(error).__name__ in ("InvalidArgumentError", "InvalidArgument", "OutOfRangeError"):
-        return Refused(400, f"the model refuses the input: {_reason(error)}")
-    return error
-
-
-def _reason(error: Exception) -> str:
-    """The line that says what is wrong: the first, or of a graph's errors the last before its node is named."""
-    told, of_graph, _ = str(error).strip().partition("\n\t [[")
-    lines = [line for line in told.splitlines() if line.strip()]
-    return lines[-1 if of_graph else 0].removeprefix("ValueError: ") if lines else type(error).__name__

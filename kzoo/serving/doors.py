@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from kzoo import versions
+from kzoo.artefacts import is_artefact, is_openvino, load_saved_model, read_card
 from kzoo.cards import check_card
 from kzoo.errors import RequestError
 from kzoo.evaluate import open_run, open_subject
 from kzoo.quiet import import_keras
+from kzoo.ranges import Range
 from kzoo.run import Run
-from kzoo.served import is_artefact, is_openvino, load_saved_model, read_card, versions
-
-Arrays = dict[str, np.ndarray]
+from kzoo.serving.calls import Arrays, caller
 
 # The door that is meant where a request names none; TensorFlow Serving's name for it.
 DEFAULT = "serving_default"
@@ -36,11 +37,13 @@ class Spec:
 
     Attributes:
         dtype: numpy's name of the numbers, or ``string``.
-        shape: None where any size fits; a first None is the batch.
+        shape: None where any size fits; a first None is the batch. None as a whole where any shape fits.
+        range: Numbers that it takes; None for all that are of its type.
     """
 
     dtype: str
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
+    range: Range | None = None
 
     @property
     def batched(self) -> bool:
@@ -55,7 +58,8 @@ class Door:
     Attributes:
         inputs: What it takes, by name.
         outputs: What it gives, by name.
-        call: From arrays by name to arrays by name; strings are arrays of bytes.
+        call: From arrays by name to arrays by name; strings are arrays of bytes. It raises
+            `kzoo.serving.refused.Refused` for a string that cannot be read; any other error is no client's fault.
         example: Arrays that it can be called with, or None.
     """
 
@@ -71,7 +75,7 @@ class Door:
 
 
 @dataclass(frozen=True)
-class Served:
+class Model:
     """A model at work.
 
     Attributes:
@@ -87,7 +91,7 @@ class Served:
     version: str = "1"
 
 
-def open_doors(path: str | Path, name: str | None = None) -> Served:
+def open_doors(path: str | Path, name: str | None = None) -> Model:
     """Open a run or an artefact.
 
     A run and a file answer through the same code as in `kzoo.predict`, whose network is the file's in its own runtime;
@@ -105,21 +109,21 @@ def open_doors(path: str | Path, name: str | None = None) -> Served:
     path = Path(path)
     if (path / "recipe.yaml").is_file():
         run = Run(path)
-        return Served(name or run.card["model"], run.card, _of_network(*open_run(run), run.samples))
+        return Model(name or run.card["model"], run.card, _of_network(*open_run(run), run.samples))
     if path.is_dir() and not is_openvino(path):
         return _of_folder(path, name)
     if not is_artefact(path):
         there = "it is neither a run nor an artefact" if path.exists() else "there is no such file or folder"
         raise RequestError(f"{path} cannot be served: {there}")
     model, answers = open_subject(path)
-    return Served(name or answers.card["model"], answers.card, _of_network(model, answers, answers.blank()))
+    return Model(name or answers.card["model"], answers.card, _of_network(model, answers, answers.blank()))
 
 
-def _of_folder(path: Path, name: str | None) -> Served:
+def _of_folder(path: Path, name: str | None) -> Model:
     """A SavedModel in an export, by itself, or as a version in a model server's folder."""
     if (path / "saved_model" / "saved_model.pb").is_file():
         path = path / "saved_model"
-    elif found := versions(path):
+    elif found := versions.present(path):
         path = path / str(found[-1])
     if not (path / "saved_model.pb").is_file():
         files = sorted(p.name for p in path.iterdir() if is_artefact(p) and "-" not in p.stem)  # those are its doors'
@@ -129,8 +133,8 @@ def _of_folder(path: Path, name: str | None) -> Served:
     found, place = read_card(path), path.resolve()
     card = check_card(found, f"the model.json of {path}") if isinstance(found, dict) and "task" in found else {}
     if place.name.isdecimal():
-        return Served(name or place.parent.name, card, _of_saved_model(path), place.name)
-    return Served(name or card.get("model") or place.name, card, _of_saved_model(path))
+        return Model(name or place.parent.name, card, _of_saved_model(path, card), place.name)
+    return Model(name or card.get("model") or place.name, card, _of_saved_model(path, card))
 
 
 def _of_network(model, answers, samples: dict[str, np.ndarray]) -> dict[str, Door]:
@@ -142,48 +146,40 @@ def _of_network(model, answers, samples: dict[str, np.ndarray]) -> dict[str, Doo
         # As in an exported SavedModel: the tasks' functions are TensorFlow operations already.
         traced = tf.function(signature.function, input_signature=signature.inputs, autograph=False)
         concrete = traced.get_concrete_function()
-        specs = {spec.name: _spec(spec) for spec in signature.inputs}
-        outputs = {k: _spec(v) for k, v in concrete.structured_outputs.items()}
-        doors[name] = Door(specs, outputs, _caller(concrete, signature.inputs), _small(signature.example, specs))
+        specs = {spec.name: _spec(spec, answers.ranges) for spec in signature.inputs}
+        outputs = {k: _spec(v, {}) for k, v in concrete.structured_outputs.items()}
+        doors[name] = Door(specs, outputs, caller(concrete, signature.inputs), _small(signature.example, specs))
     return doors
 
 
-def _of_saved_model(path: Path) -> dict[str, Door]:
-    # Not for Keras, which stays unused, but for its quiet way of importing TensorFlow.
-    import_keras()
+def _of_saved_model(path: Path, card: Mapping[str, Any]) -> dict[str, Door]:
+    import_keras()  # for its quiet way of importing TensorFlow
+    from kzoo import tasks
+
     loaded = load_saved_model(path)
+    # What a foreign model's inputs take, their names do not say.
+    ranges = tasks.open_answers(card).ranges if card else {}
     doors = {}
     for name, signature in loaded.signatures.items():
         wanted = signature.structured_input_signature[1]
-        outputs = {k: _spec(v) for k, v in signature.structured_outputs.items()}
-        call = _caller(signature, tuple(wanted.values()), keep=loaded)
-        doors[name] = Door({k: _spec(v) for k, v in wanted.items()}, outputs, call)
+        outputs = {k: _spec(v, {}) for k, v in signature.structured_outputs.items()}
+        call = caller(signature, tuple(wanted.values()), keep=loaded)
+        doors[name] = Door({k: _spec(v, ranges) for k, v in wanted.items()}, outputs, call)
     if not doors:
         raise RequestError(f"{path} cannot be served: it has no signatures")
     return doors
 
 
-def _caller(function, specs: tuple, keep=None) -> Callable[[Arrays], Arrays]:
-    """`function` from arrays to arrays; `keep` lives as long as the result, as a loaded signature demands."""
-    import tensorflow as tf
-
-    def call(inputs: Arrays, _keep=keep) -> Arrays:
-        found = function(**{spec.name: tf.constant(inputs[spec.name], spec.dtype) for spec in specs})
-        return {name: np.asarray(value) for name, value in found.items()}
-
-    return call
-
-
-def _spec(spec) -> Spec:
-    shape = () if spec.shape.rank is None else tuple(spec.shape)
-    return Spec(spec.dtype.name, shape)
+def _spec(spec, ranges: Mapping[str, Range]) -> Spec:
+    shape = None if spec.shape.rank is None else tuple(spec.shape)
+    return Spec(spec.dtype.name, shape, None if spec.dtype.name == "string" else ranges.get(spec.name))
 
 
 def _small(example: Mapping[str, np.ndarray], specs: Mapping[str, Spec]) -> Arrays:
     return {k: np.asarray(v)[:1] if specs[k].batched else np.asarray(v) for k, v in example.items()}
 
 
-def describe(served: Served) -> dict[str, Any]:
+def describe(model: Model) -> dict[str, Any]:
     """The answer to ``GET /v1/models/NAME/metadata``, in TensorFlow Serving's form, with what kzoo knows beside it."""
 
     def tensors(specs):
@@ -191,7 +187,10 @@ def describe(served: Served) -> dict[str, Any]:
             name: {
                 "name": name,
                 "dtype": TYPES.get(spec.dtype, spec.dtype),
-                "tensor_shape": {"dim": [{"name": "", "size": str(-1 if d is None else d)} for d in spec.shape]},
+                "tensor_shape": {
+                    "dim": [{"name": "", "size": str(-1 if d is None else d)} for d in spec.shape or ()],
+                    "unknown_rank": spec.shape is None,
+                },
             }
             for name, spec in specs.items()
         }
@@ -202,11 +201,11 @@ def describe(served: Served) -> dict[str, Any]:
             "outputs": tensors(door.outputs),
             "method_name": "tensorflow/serving/predict",
         }
-        for name, door in served.doors.items()
+        for name, door in model.doors.items()
     }
-    known = {k: served.card[k] for k in ("task", "model", "labels") if k in served.card}
+    known = {k: model.card[k] for k in ("task", "model", "labels") if k in model.card}
     return {
-        "model_spec": {"name": served.name, "signature_name": "", "version": served.version},
+        "model_spec": {"name": model.name, "signature_name": "", "version": model.version},
         "metadata": {"signature_def": {"signature_def": signatures}},
         "kzoo": known,
     }

@@ -3,7 +3,8 @@
 import io
 from dataclasses import dataclass
 
-from kzoo.serving.protocol import Query, Refused
+from kzoo.serving.protocol import Query
+from kzoo.serving.refused import Refused
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,10 @@ class Limits:
     Attributes:
         body: Bytes of its body.
         rows: Examples in it.
-        pixels: Of one encoded picture; a PNG of some kilobytes can hold gigabytes.
+        pixels: Of one encoded picture; a PNG of some kilobytes can hold gigabytes, and so can the many pictures of an
+            animated GIF, which TensorFlow decodes all for the first one's sake: only those with a single one are taken.
+        aspect: How many times as long as the other a picture's side may be; what is cropped to a square is first
+            brought to the square's height, whatever its width becomes.
         length: Tokens of a text to write, bytes of each prompt, and tokens in all that a network reads.
         seconds: Until a request's head must have arrived, and from then on its whole body.
     """
@@ -21,6 +25,7 @@ class Limits:
     body: int = 16 * 2**20
     rows: int = 256
     pixels: int = 40_000_000
+    aspect: int = 100
     length: int = 4096
     seconds: float = 30
 
@@ -43,10 +48,14 @@ def check(query: Query, limits: Limits) -> None:
     tokens = query.inputs["tokens"].size if "tokens" in query.inputs else 1
     if tokens > limits.length:
         raise Refused(413, f"the request holds {tokens:,} tokens, and at most {limits.length:,} are taken")
-    if not tokens:
-        raise Refused(400, "the request holds no tokens")
+    for name in ("tokens", "images"):
+        if name in query.inputs and not query.inputs[name].size:
+            raise Refused(400, f"the request holds no {name}")
+    images = query.inputs.get("images")
+    if images is not None and images.ndim == 4:
+        _check_sides(images.shape[2], images.shape[1], limits)
     for encoded in _strings(query, "encoded"):
-        _check_picture(encoded, limits.pixels)
+        _check_picture(encoded, limits)
 
 
 def _strings(query: Query, name: str) -> list[bytes]:
@@ -55,7 +64,12 @@ def _strings(query: Query, name: str) -> list[bytes]:
     return array.ravel().tolist() if array is not None and array.dtype == object else []
 
 
-def _check_picture(encoded: bytes, most: int) -> None:
+def _check_sides(width: int, height: int, limits: Limits) -> None:
+    if max(width, height) > limits.aspect * min(width, height):
+        raise Refused(413, f"a picture of {width} x {height} pixels is more than {limits.aspect} times as long as wide")
+
+
+def _check_picture(encoded: bytes, limits: Limits) -> None:
     """Look at a picture's header, before anything decodes it."""
     from PIL import Image
 
@@ -63,9 +77,13 @@ def _check_picture(encoded: bytes, most: int) -> None:
         # Opening reads the header only; Pillow's own bound is for decoding, and warns where this refuses.
         with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG", "GIF", "BMP")) as picture:
             width, height = picture.size
+            animated = picture.format == "GIF" and picture.is_animated
     except Image.DecompressionBombError:
-        raise Refused(413, f"a picture has more than {most:,} pixels") from None
+        raise Refused(413, f"a picture has more than {limits.pixels:,} pixels") from None
     except Exception:  # Pillow raises one of many for what is no picture
         raise Refused(400, "the input 'encoded' holds bytes that are no JPEG, PNG, GIF or BMP picture") from None
-    if width * height > most:
-        raise Refused(413, f"a picture of {width} x {height} pixels has more than {most:,}")
+    if animated:
+        raise Refused(400, "the input 'encoded' holds an animated GIF, and takes single pictures")
+    if width * height > limits.pixels:
+        raise Refused(413, f"a picture of {width} x {height} pixels has more than {limits.pixels:,}")
+    _check_sides(width, height, limits)

@@ -6,24 +6,19 @@ https://www.tensorflow.org/tfx/serving/api_rest: ``instances`` (by row) or ``inp
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kzoo.errors import nearest
+from kzoo.errors import RequestError, nearest
 from kzoo.serving.doors import DEFAULT, TYPES, Arrays, Door, Spec
+from kzoo.serving.refused import Refused
 
 _KEYS = {"instances", "inputs", "signature_name"}
-
-
-class Refused(Exception):
-    """A request that is wrong; answered with its status and sentence."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
+# Of strings of an open shape.
+_MOST_AXES = 8
 
 
 @dataclass(frozen=True)
@@ -53,10 +48,10 @@ def read(document: Any, doors: Mapping[str, Door]) -> Query:
         raise Refused(400, 'the body must be a JSON object with either "instances" (by row) or "inputs" (by column)')
     for key in document:
         if key not in _KEYS:
-            raise Refused(400, f"the body has an unknown key {key!r}{nearest(key, _KEYS)}")
+            raise Refused(400, f"the body has an unknown key {_named(key, _KEYS)}")
     name = document.get("signature_name") or DEFAULT
     if not isinstance(name, str) or name not in doors:
-        raise Refused(400, f"the model has no signature {name!r}{nearest(str(name), doors)}")
+        raise Refused(400, f"the model has no signature {_named(name, doors)}")
     specs, by_row = doors[name].inputs, "instances" in document
     columns = _from_rows(document["instances"], specs) if by_row else _from_columns(document["inputs"], specs)
     _check_names(columns, specs)
@@ -85,6 +80,13 @@ def write(query: Query, outputs: Arrays) -> dict[str, Any]:
     if len(shown) == 1:
         return {"predictions": next(iter(shown.values()))}
     return {"predictions": [dict(zip(shown, row, strict=True)) for row in zip(*shown.values(), strict=True)]}
+
+
+def _named(name: Any, known: Iterable[str]) -> str:
+    """A name that there is not and what may have been meant, the end of a sentence."""
+    # A client may call something by all of its body, which would take long to compare.
+    name = str(name)[:100]
+    return f"{name!r}{nearest(name, known)}"
 
 
 def _from_rows(instances: Any, specs: Mapping[str, Spec]) -> dict[str, Any]:
@@ -116,32 +118,46 @@ def _is_mapping(value: Any) -> bool:
 def _check_names(columns: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
     for name in columns:
         if name not in specs:
-            raise Refused(400, f"the signature has no input {name!r}{nearest(name, specs)}")
+            raise Refused(400, f"the signature has no input {_named(name, specs)}")
     for name in specs:
         if name not in columns:
             raise Refused(400, f"the input {name!r} is missing")
 
 
 def _array(name: str, value: Any, spec: Spec) -> np.ndarray:
-    """One input as an array of its type and shape."""
+    """One input as an array of its type and shape, in its range."""
     if spec.dtype not in TYPES:
         raise Refused(400, f"the input {name!r} is of the type {spec.dtype}, which cannot be sent as JSON")
-    array = _strings(name, value) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
-    fits = array.ndim == len(spec.shape) and all(w in (None, h) for w, h in zip(spec.shape, array.shape, strict=True))
-    if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
-        raise Refused(400, f"the input {name!r} has the shape {list(array.shape)}, not [{wanted}]")
+    array = _strings(name, value, spec.shape) if spec.dtype == "string" else _numbers(name, value, spec.dtype)
+    if spec.shape is not None:
+        array = _shaped(name, array, spec.shape)
+    if spec.range is not None:
+        try:
+            spec.range.check(f"the input {name!r}", array)
+        except RequestError as error:
+            raise Refused(400, str(error)) from None
+    return array
+
+
+def _shaped(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> np.ndarray:
+    """An array, if it has a shape."""
+    given, rest = list(array.shape), shape[array.ndim :]
+    if not array.size and None not in rest:
+        # JSON cannot say how large would be what an empty list holds none of.
+        array = array.reshape(*given, *rest)
+    if array.ndim != len(shape) or any(w not in (None, h) for w, h in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise Refused(400, f"the input {name!r} has the shape {given}, not [{wanted}]")
     return array
 
 
 def _numbers(name: str, value: Any, dtype: str) -> np.ndarray:
-    try:
-        given = np.asarray(value)
-    except ValueError:
-        raise Refused(400, f"the input {name!r} has rows of different lengths") from None
-    wanted = np.dtype(dtype)
-    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[wanted.kind]
-    if given.dtype.kind not in kinds and given.size:
+    # As objects at first: with a string among them NumPy would make each number a string as long as that one.
+    given, wanted = np.array(value, object), np.dtype(dtype)
+    kinds, taken = set(map(type, given.flat)), {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}[wanted.kind]
+    if list in kinds:
+        raise Refused(400, f"the input {name!r} has rows of different lengths")
+    if not kinds <= taken:
         what = {"f": "numbers", "i": "whole numbers", "u": "whole numbers", "b": "true or false"}[wanted.kind]
         raise Refused(400, f"the input {name!r} takes {what}")
     if wanted.kind in "iu" and given.size:
@@ -155,15 +171,17 @@ def _numbers(name: str, value: Any, dtype: str) -> np.ndarray:
     return array
 
 
-def _strings(name: str, value: Any) -> np.ndarray:
-    if not isinstance(value, list):
-        return np.array(_bytes(name, value), object)
-    array = np.empty(len(value), object)
-    array[:] = [_bytes(name, v) for v in value]
+def _strings(name: str, value: Any, shape: tuple[int | None, ...] | None) -> np.ndarray:
+    array = np.array(_bytes(name, value, _MOST_AXES if shape is None else len(shape)), object)
+    if any(isinstance(v, list) for v in array.flat):
+        raise Refused(400, f"the input {name!r} has rows of different lengths")
     return array
 
 
-def _bytes(name: str, value: Any) -> bytes:
+def _bytes(name: str, value: Any, axes: int = 0) -> Any:
+    """A string's bytes, or lists of them, nested so deep at most."""
+    if axes and isinstance(value, list):
+        return [_bytes(name, v, axes - 1) for v in value]
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
     if not isinstance(value, dict) or value.keys() != {"b64"} or not isinstance(value["b64"], str):

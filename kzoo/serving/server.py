@@ -12,35 +12,44 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from kzoo import allocator
-from kzoo.errors import RequestError
+from kzoo.errors import RequestError, WorkError
 from kzoo.serving import doors
 from kzoo.serving.app import Service
 from kzoo.serving.batching import Batcher
+from kzoo.serving.calls import reason
 from kzoo.serving.limits import Limits
 
 
 def run(
-    opened: Callable[[], doors.Served],
+    opened: Callable[[], doors.Model],
     *,
     host: str,
     port: int,
     max_batch: int,
     queue: int,
     limits: Limits,
-    ready: Callable[[str, doors.Served], None],
+    ready: Callable[[str, doors.Model], None],
 ) -> None:
     """Serve what `opened` gives until the process is told to end; see `kzoo.serve.serve`."""
     allocator.keep_freed_memory()
     with contextlib.closing(_listening(host, port)) as listener:
         with _kept():
-            served = opened()
-            for door in served.doors.values():
+            model = opened()
+            for name, door in model.doors.items():
                 # The first call of a graph is slow; no client should wait for it.
                 if door.example is not None:
-                    door.call(door.example)
+                    _tried(model, name, door)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}"
-        asyncio.run(_serve(served, listener, max_batch, queue, limits, lambda: ready(address, served)))
+        asyncio.run(_serve(model, listener, max_batch, queue, limits, lambda: ready(address, model)))
+
+
+def _tried(model: doors.Model, name: str, door: doors.Door) -> None:
+    try:
+        door.call(door.example)
+    except Exception as error:  # of a dozen kinds, by runtimes
+        said = f"its door {name} fails for an example: {reason(error)}"
+        raise WorkError(f"{model.name} cannot be served: {said}") from error
 
 
 @contextlib.contextmanager
@@ -74,9 +83,9 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _serve(served, listener, max_batch, queue, limits, ready) -> None:
-    batcher = Batcher(served, max_batch=max_batch, queue=queue)
-    service = Service(served, limits, batcher)
+async def _serve(model, listener, max_batch, queue, limits, ready) -> None:
+    batcher = Batcher(model, max_batch=max_batch, queue=queue)
+    service = Service(model, limits, batcher)
     server = _Server(service)
     working = asyncio.create_task(server.serve([listener]))
     while not (server.started or working.done()):

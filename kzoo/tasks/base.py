@@ -1,7 +1,7 @@
 """The two contracts that every task fulfils."""
 
 import abc
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from kzoo import registry
 from kzoo.build import build
 from kzoo.data.spacing import spaced
 from kzoo.errors import RequestError
+from kzoo.ranges import Range
 from kzoo.recipe import Recipe
 from kzoo.run import Run
 from kzoo.tasks import freezing
@@ -237,6 +238,11 @@ class Answers(abc.ABC):
     @abc.abstractmethod
     def blank(self) -> dict[str, np.ndarray]:
         """A raw sample without content, in the form of a run's samples, for what has none, such as an artefact."""
+
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """What inputs of the doors take, by their names, where that is less than their types hold."""
+        return {}
 
     @abc.abstractmethod
     def network_inputs(self, samples: dict[str, np.ndarray]) -> np.ndarray:

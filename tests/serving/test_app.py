@@ -11,11 +11,11 @@ pytest.importorskip("uvicorn", reason="serving needs the extra serve")
 from kzoo.serving import server
 from kzoo.serving.app import Service
 from kzoo.serving.batching import Batcher
-from kzoo.serving.doors import DEFAULT, Door, Served, Spec
+from kzoo.serving.doors import DEFAULT, Door, Model, Spec
 from kzoo.serving.limits import Limits
 
 
-class Model:
+class Doubler:
     """Doubles a number, once it may."""
 
     def __init__(self):
@@ -45,12 +45,12 @@ async def until(condition) -> None:
 
 def test_connections_without_a_request_are_closed_and_no_others():
     async def work():
-        model = Model()
+        model = Doubler()
         rows = Spec("float32", (None,))
-        served = Served("m", {}, {DEFAULT: Door({"x": rows}, {"y": rows}, model)})
-        batcher = Batcher(served, max_batch=1, queue=8)
+        opened = Model("m", {}, {DEFAULT: Door({"x": rows}, {"y": rows}, model)})
+        batcher = Batcher(opened, max_batch=1, queue=8)
         listener = server._listening("127.0.0.1", 0)
-        web = server._Server(Service(served, Limits(seconds=0.5), batcher))
+        web = server._Server(Service(opened, Limits(seconds=0.5), batcher))
         working = asyncio.create_task(web.serve([listener]))
         await until(lambda: web.started)
         port = listener.getsockname()[1]
@@ -75,11 +75,11 @@ def test_connections_without_a_request_are_closed_and_no_others():
 
 def test_whose_client_hangs_up_is_dropped_and_the_others_are_answered():
     async def work():
-        model = Model()
+        model = Doubler()
         rows = Spec("float32", (None,))
-        served = Served("m", {}, {DEFAULT: Door({"x": rows}, {"y": rows}, model)})
-        batcher = Batcher(served, max_batch=1, queue=8)
-        service = Service(served, Limits(), batcher)
+        opened = Model("m", {}, {DEFAULT: Door({"x": rows}, {"y": rows}, model)})
+        batcher = Batcher(opened, max_batch=1, queue=8)
+        service = Service(opened, Limits(), batcher)
         listener = server._listening("127.0.0.1", 0)
         web = server._Server(service)
         working = asyncio.create_task(web.serve([listener]))

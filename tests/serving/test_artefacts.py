@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import runtimes, served
+from kzoo import runtimes
 from kzoo.serving import server
 from kzoo.serving.doors import open_doors
+from kzoo.serving.refused import Refused
 from tests.serving.test_serve import Server
 
 for package in ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"):
@@ -87,17 +88,58 @@ def test_a_file_for_one_row_is_called_row_by_row(exported, images, tmp_path):
     np.testing.assert_allclose(found["probabilities"], wanted["probabilities"], atol=1e-6)
 
 
-def test_what_a_runtime_refuses_is_the_inputs_fault(exported, monkeypatch):
-    """Also within a graph, where TensorFlow does not know the runtimes' own errors, such as of a token out of range."""
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model"])
+def test_a_damaged_picture_is_its_senders_fault(exported, images, name):
+    """Whatever the network's runtime: TensorFlow decodes for all of them."""
     import tensorflow as tf
 
-    def refuse(inputs):
-        raise RuntimeError("index out of bounds\nin node 3")
+    door = open_doors(exported / name).doors["serve_bytes"]
+    whole = tf.io.encode_png(images[0]).numpy()
+    assert len(door.call({"encoded": np.array([whole], object)})["label"]) == 1
+    for damaged in (whole[:-30], b"no picture"):
+        with pytest.raises(Refused, match=r"^the input 'encoded' cannot be read: [^\n{}]{10,}$") as caught:
+            door.call({"encoded": np.array([whole, damaged], object)})
+        assert caught.value.status == 400
 
-    network = served.open_artefact(exported / "model.onnx")[0]
-    monkeypatch.setattr(network, "_run", refuse)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="ValueError: index out of bounds\n"):
-        tf.function(network)(tf.zeros((2, 8, 8, 1)))
+
+@pytest.fixture
+def for_rows(exported, tmp_path):
+    """Makes an ONNX file that takes any number of rows by its signature, and fails for all but one number."""
+    import onnx
+
+    def make(count):
+        model = onnx.load(exported / "model.onnx")
+        graph, given = model.graph, model.graph.input[0].name
+        for node in graph.node:
+            node.input[:] = ["fixed" if name == given else name for name in node.input]
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([count, 8, 8, 1]), "shape_of_some"))
+        graph.node.insert(0, onnx.helper.make_node("Reshape", [given, "shape_of_some"], ["fixed"], name="to_some"))
+        onnx.save_model(model, tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    return make
+
+
+def test_what_a_runtime_raises_for_an_input_that_fits_is_no_clients_fault(for_rows):
+    server = Server(for_rows(1), "--name", "m")
+    row = np.zeros((8, 8, 1)).tolist()
+    try:
+        for count, wanted in ((1, 200), (2, 500), (1, 200)):
+            status, answer = server.predict(instances=[row] * count)
+            assert status == wanted, answer
+            if status == 500:
+                assert answer["error"].endswith("; the server's log says why") and "\n" not in answer["error"]
+    finally:
+        code, err = server.end()
+    assert code == 0
+    assert err.count("Exception in ASGI application") == 1 and "Traceback" in err and "to_some" in err
+
+
+def test_what_fails_for_its_own_example_is_not_served(for_rows, command):
+    done = command("serve", for_rows(5), "--port", 0)
+    assert done.code == 1 and done.out == "" and "Traceback" not in done.err, done.err
+    assert "cnn_classifier cannot be served: its door serving_default fails for an example: " in done.err
+    assert "to_some" in done.err
 
 
 def test_what_is_no_artefact_is_named(exported, tmp_path):

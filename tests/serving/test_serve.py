@@ -151,7 +151,7 @@ def test_a_damaged_picture_is_the_senders_fault_alone(server, pictures):
     whole = pictures[0].read_bytes()
     damaged = base64.b64encode(whole[: len(whole) - 30]).decode()
     status, answer = server.predict(signature_name="serve_bytes", instances=[{"b64": damaged}])
-    assert status == 400 and answer["error"]
+    assert status == 400 and "the input 'encoded' cannot be read: " in answer["error"]
     good = base64.b64encode(whole).decode()
     assert server.predict(signature_name="serve_bytes", instances=[{"b64": good}])[0] == 200
 

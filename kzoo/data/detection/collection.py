@@ -23,8 +23,8 @@ _SHOWN = 5  # files named for each kind of problem
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a source is read; see the recipe's ``data`` section.
+class ObjectReading:
+    """How a source of pictures with their objects is read; see the recipe's ``data`` section.
 
     Attributes:
         root: The data set's folder.
@@ -205,7 +205,7 @@ class Raw:
     drawn: Drawn | None = None
 
 
-def collect(raw: dict[str, Raw], classes: Sequence[str], reading: Reading, problems: Problems) -> Collection:
+def collect(raw: dict[str, Raw], classes: Sequence[str], reading: ObjectReading, problems: Problems) -> Collection:
     """Assign classes, clip boxes to their pictures, and leave out those that are none.
 
     Args:
@@ -276,7 +276,7 @@ def _header(path: Path) -> tuple[int, int] | str:
         return getattr(error, "strerror", None) or str(error)
 
 
-def _choose_classes(train: Raw, own: Sequence[str], reading: Reading) -> tuple[str, ...]:
+def _choose_classes(train: Raw, own: Sequence[str], reading: ObjectReading) -> tuple[str, ...]:
     counted = (n for t in train.truths for n, region in zip(t.names, t.regions, strict=True) if not region)
     present = {reading.class_map.get(n, n) for n in counted} - {IGNORE, BACKGROUND}
     known = list(dict.fromkeys([*(reading.class_map.get(c, c) for c in own), *sorted(present)]))
@@ -296,7 +296,7 @@ def _choose_classes(train: Raw, own: Sequence[str], reading: Reading) -> tuple[s
     return tuple(chosen)
 
 
-def _labelling(drawn: Drawn, classes: tuple[str, ...], reading: Reading) -> Drawn:
+def _labelling(drawn: Drawn, classes: tuple[str, ...], reading: ObjectReading) -> Drawn:
     """The same drawing with labelled objects; what is drawn has none that are degenerate."""
 
     def labelled(place: int, turn: int) -> tuple[np.ndarray, Truth]:
@@ -320,7 +320,7 @@ def _clean(truth: Truth, size: Iterable[int], name: str, problems: Problems) -> 
     return replace(truth, boxes=clipped.astype(np.float32)).take(np.flatnonzero(good))
 
 
-def _labelled(truth: Truth, classes: tuple[str, ...], reading: Reading) -> Truth:
+def _labelled(truth: Truth, classes: tuple[str, ...], reading: ObjectReading) -> Truth:
     """The objects with labels; background ones are gone."""
     numbers = {name: i for i, name in enumerate(classes)}
     labels, ignored, kept = [], [], []

@@ -6,7 +6,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kzoo import cards, recipe, sections
-from kzoo.data.detection.collection import Reading
+from kzoo.data.detection.collection import ObjectReading
 from kzoo.sections import Settings, Share
 
 
@@ -75,10 +75,10 @@ class Data(Settings):
             raise ValueError("takes mean and std together")
         return self
 
-    def reading(self, channels: int = 3) -> Reading:
+    def reading(self, channels: int = 3) -> ObjectReading:
         """The part of the section that says how a source is read."""
-        shared = Reading.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        return Reading(**{n: getattr(self, n) for n in shared}, channels=channels)
+        shared = ObjectReading.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        return ObjectReading(**{n: getattr(self, n) for n in shared}, channels=channels)
 
 
 class Train(sections.Train):

@@ -11,10 +11,12 @@ import tensorflow as tf
 from kzoo.data.reading import Reading
 from kzoo.data.text import corpus, sources, tokenizers
 from kzoo.errors import RequestError, nearest
+from kzoo.ranges import Range
 from kzoo.tasks import base
 from kzoo.tasks.text import network as networks
 from kzoo.tasks.text import sampling, scoring, strings, surprise
 from kzoo.tasks.text.sampling import Choice
+from kzoo.tasks.text.settings import RANGES
 
 # What the exported doors are verified with: long enough to show an error in the state, few enough to be quick.
 VERIFIED_LENGTH = 24
@@ -163,6 +165,12 @@ class Answers(base.Answers):
             ),
         }
 
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The numbers of `generate`'s choice, and tokens, of which a GPU reads any without a word."""
+        tokens = Range(0, self.tokenizer.size - 1, whole=True)
+        return {**RANGES, "token": tokens, "tokens": tokens}
+
     def numeric_signatures(self, model, samples: dict[str, np.ndarray]) -> dict[str, base.Signature]:
         """``step`` (a token and the state), and ``write`` (tokens to the most probable tokens that follow)."""
 
@@ -217,10 +225,8 @@ class Answers(base.Answers):
 
     def _pieces(self, model, prompts, length, piece, seed, unknown, choice) -> Iterator[list[str]]:
         """Continuations of all prompts, `piece` tokens at a time."""
-        if length < 1:
-            raise RequestError(f"length is {length}, and takes at least 1")
-        if not 0 <= seed < 1 << 31:
-            raise RequestError(f"seed is {seed}, and takes 0 to {(1 << 31) - 1}")
+        RANGES["length"].check("length", length)
+        RANGES["seed"].check("seed", seed)
         known = [f.name for f in dataclasses.fields(Choice)]
         for name in choice:
             if name not in known:

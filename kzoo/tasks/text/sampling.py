@@ -4,26 +4,30 @@ from dataclasses import dataclass, fields
 
 import tensorflow as tf
 
-from kzoo.errors import RequestError
 from kzoo.tasks.text import network as networks
+from kzoo.tasks.text.settings import RANGES
 
 # Tokens that are written at once, with the noise for all of them drawn before.
 BLOCK = 64
+# A temperature below is 0: logits divided by it may be no float32, and its noise would be less than their last bit.
+_COLDEST = 1e-6
 
 
 @dataclass(frozen=True)
 class Choice:
     """How the next token is chosen from the logits; each can be a number or a scalar tensor.
 
+    `kzoo.tasks.text.settings.RANGES` says what each takes.
+
     Attributes:
-        temperature: What the logits are divided by, at least 0; 0 always takes the most probable token.
+        temperature: What the logits are divided by; 0 always takes the most probable token.
         top_k: Only the k most probable tokens may be chosen (Fan et al. 2018, arXiv 1805.04833); 0 for all.
         top_p: Only the most probable ones that together have this probability (nucleus sampling: Holtzman et al. 2019,
-            arXiv 1904.09751), in (0, 1].
+            arXiv 1904.09751).
         min_p: Only tokens of at least this share of the most probable one's probability (Nguyen et al. 2024, arXiv
-            2407.01082), in [0, 1].
+            2407.01082).
         repetition_penalty: Logits of tokens that were there already are divided by it where they are positive and
-            multiplied where they are negative (Keskar et al. 2019, arXiv 1909.05858, section 4.1), above 0; 1 for none.
+            multiplied where they are negative (Keskar et al. 2019, arXiv 1909.05858, section 4.1); 1 for none.
     """
 
     temperature: float = 1.0
@@ -33,17 +37,13 @@ class Choice:
     repetition_penalty: float = 1.0
 
     def check(self) -> None:
-        """Raise where a number is out of its range."""
-        ranges = {
-            "temperature": (self.temperature >= 0, "at least 0"),
-            "top_k": (self.top_k >= 0, "at least 0"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
-            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
-        }
-        for name, (right, words) in ranges.items():
-            if not right:
-                raise RequestError(f"{name} is {getattr(self, name)}, and takes a number {words}")
+        """Refuse a number that is out of its range.
+
+        Raises:
+            RequestError: One is.
+        """
+        for field in fields(self):
+            RANGES[field.name].check(field.name, getattr(self, field.name))
 
     def tensors(self) -> "Choice":
         """The same as scalar tensors, so that one compiled loop serves all numbers."""
@@ -63,7 +63,7 @@ class Choice:
         """
         penalty = self.repetition_penalty
         logits = tf.where(seen, tf.where(logits > 0, logits / penalty, logits * penalty), logits)
-        greedy = self.temperature <= 0
+        greedy = self.temperature < _COLDEST
         logits = logits / tf.where(greedy, 1.0, self.temperature)
         restricts = (self.top_k > 0) | (self.top_p < 1) | (self.min_p > 0)
         least = tf.cond(

@@ -2,11 +2,23 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from kzoo import cards, recipe, sections
 from kzoo.data.reading import Reading
+from kzoo.ranges import LARGEST_WHOLE, Range
 from kzoo.sections import Settings, Share
+
+# What the numbers take that say how a text is written, wherever they come from.
+RANGES = {
+    "length": Range(1, LARGEST_WHOLE, whole=True),
+    "seed": Range(0, LARGEST_WHOLE, whole=True),
+    "temperature": Range(0),
+    "top_k": Range(0, LARGEST_WHOLE, whole=True),
+    "top_p": Range(0, 1, above=True),
+    "min_p": Range(0, 1),
+    "repetition_penalty": Range(0, above=True),
+}
 
 
 class Data(Settings):
@@ -48,9 +60,9 @@ class Sample(Settings):
 
     length: NonNegativeInt = Field(200, description="tokens; 0 for no sample")
     prompt: str = Field("", description="what it begins with")
-    temperature: NonNegativeFloat = 0.8
-    top_k: NonNegativeInt = 0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, Field(**RANGES["temperature"].bounds)] = 0.8
+    top_k: Annotated[int, Field(**RANGES["top_k"].bounds)] = 0
+    top_p: Annotated[float, Field(**RANGES["top_p"].bounds)] = 1.0
 
 
 class Train(sections.Train):

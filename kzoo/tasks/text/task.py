@@ -15,6 +15,7 @@ from kzoo.tasks.text import network as networks
 from kzoo.tasks.text import scoring
 from kzoo.tasks.text.answers import Answers
 from kzoo.tasks.text.callbacks import Samples
+from kzoo.tasks.text.settings import RANGES
 from kzoo.tasks.text.trainer import Trainer
 
 SAMPLES, SAMPLE_LENGTH = 16, 32
@@ -79,7 +80,9 @@ class Task(base.Task):
         trainer = Trainer(model, chunks.batch_size, None if layout is None else len(layout.places))
         watching = []
         if layout is not None and settings.sample.length:
-            watching.append(Samples(model, Answers(self.card()), settings.sample, settings.seed, run))
+            # A training's seed may be larger than that of a text.
+            seed = settings.seed % (RANGES["seed"].high + 1)
+            watching.append(Samples(model, Answers(self.card()), settings.sample, seed, run))
         return fitting.fit(
             trainer,
             run,

@@ -8,11 +8,11 @@ the recipe's data keys as they mean the same from any working directory.
 import importlib
 import pkgutil
 
-from kzoo.data.detection.collection import Collection, Problems, Reading, collect
+from kzoo.data.detection.collection import Collection, ObjectReading, Problems, collect
 from kzoo.errors import RequestError, nearest
 
 
-def open_collection(source: str, reading: Reading) -> Collection:
+def open_collection(source: str, reading: ObjectReading) -> Collection:
     """Open a data set by its source string: ``builtin:scenes``, ``kitti``, ``voc``, ``coco``, ``yolo``, ``tfds:NAME``.
 
     Raises:
@@ -25,13 +25,13 @@ def open_collection(source: str, reading: Reading) -> Collection:
     return collect(raw, classes, reading, problems)
 
 
-def check(source: str, reading: Reading) -> None:
+def check(source: str, reading: ObjectReading) -> None:
     """Raise what is wrong with a source as far as a look at the disk tells, which needs no TensorFlow."""
     module, rest = _module(source)
     module.check(rest, reading)
 
 
-def located(source: str, reading: Reading) -> dict:
+def located(source: str, reading: ObjectReading) -> dict:
     """The recipe's data keys for a source, with absolute paths."""
     module, rest = _module(source)
     return module.located(rest, reading)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.collection import ObjectReading, Problems, Raw, file_pictures
 from kzoo.data.detection.truth import Truth
 from kzoo.errors import RequestError
 
@@ -16,7 +16,7 @@ USUAL = {
 }
 
 
-def root(kind: str, rest: str, reading: Reading) -> Path:
+def root(kind: str, rest: str, reading: ObjectReading) -> Path:
     """The data set's folder.
 
     Raises:
@@ -31,12 +31,12 @@ def root(kind: str, rest: str, reading: Reading) -> Path:
     return folder
 
 
-def located(kind: str, rest: str, reading: Reading) -> dict:
+def located(kind: str, rest: str, reading: ObjectReading) -> dict:
     """The source with an absolute root."""
     return {"source": kind, "root": str(root(kind, rest, reading).resolve())}
 
 
-def chosen(known: dict[str, Path], reading: Reading, place: Path) -> dict[str, Path]:
+def chosen(known: dict[str, Path], reading: ObjectReading, place: Path) -> dict[str, Path]:
     """What the source has by its own names, by the names of the parts.
 
     Args:
@@ -57,7 +57,7 @@ def chosen(known: dict[str, Path], reading: Reading, place: Path) -> dict[str, P
     return {part: path for part, path in found.items() if path is not None}
 
 
-def split(lists: dict[str, Path], reading: Reading, place: Path, everything: list[str]) -> dict[str, list[str]]:
+def split(lists: dict[str, Path], reading: ObjectReading, place: Path, everything: list[str]) -> dict[str, list[str]]:
     """The identifiers of each part.
 
     Args:

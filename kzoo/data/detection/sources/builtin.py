@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from kzoo.data.detection import scenes
-from kzoo.data.detection.collection import Pictures, Problems, Raw, Reading
+from kzoo.data.detection.collection import ObjectReading, Pictures, Problems, Raw
 from kzoo.data.detection.truth import Truth
 from kzoo.errors import RequestError, nearest
 
@@ -15,7 +15,7 @@ from kzoo.errors import RequestError, nearest
 COUNTS = {"train": 2000, "validation": 200, "test": 400}
 
 
-def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+def open_source(name: str, reading: ObjectReading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``builtin:scenes``: drawn road scenes with vehicles and pedestrians (see `kzoo.data.detection.scenes`)."""
     parts = {part: _draw(number, _count(part, reading)) for number, part in enumerate(COUNTS)}
     if reading.anew:
@@ -23,7 +23,7 @@ def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[s
     return parts, ()
 
 
-def check(name: str, reading: Reading) -> None:
+def check(name: str, reading: ObjectReading) -> None:
     """Raise where there is no such set, or it is asked for in grey."""
     if name != "scenes":
         raise RequestError(f"there is no built-in data set {name!r} for detection{nearest(name, ['scenes'])}")
@@ -31,12 +31,12 @@ def check(name: str, reading: Reading) -> None:
         raise RequestError("builtin:scenes are in colour: the model's input_shape needs three channels")
 
 
-def located(name: str, reading: Reading) -> dict:
+def located(name: str, reading: ObjectReading) -> dict:
     """The source as it is."""
     return {"source": f"builtin:{name}"}
 
 
-def _count(part: str, reading: Reading) -> int:
+def _count(part: str, reading: ObjectReading) -> int:
     return min(COUNTS[part], reading.limit or COUNTS[part])
 
 

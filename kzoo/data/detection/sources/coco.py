@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.collection import ObjectReading, Problems, Raw, file_pictures
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.errors import RequestError
@@ -14,7 +14,7 @@ from kzoo.errors import RequestError
 _BESIDE = "_annotations.coco.json"
 
 
-def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+def open_source(rest: str, reading: ObjectReading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``ROOT/annotations/instances_PART.json``, or ``ROOT/PART/_annotations.coco.json``.
 
     The pictures are looked for in ``ROOT/PART``, ``ROOT/images/PART``, ``ROOT/images``, ``ROOT`` and beside the
@@ -29,7 +29,7 @@ def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[s
     return raw, tuple(classes)
 
 
-def check(rest: str, reading: Reading) -> None:
+def check(rest: str, reading: ObjectReading) -> None:
     """Raise where the folder is not there or not of this layout."""
     root = _folders.root("coco", rest, reading)
     known = _files(root)
@@ -41,7 +41,7 @@ def check(rest: str, reading: Reading) -> None:
         )
 
 
-def located(rest: str, reading: Reading) -> dict:
+def located(rest: str, reading: ObjectReading) -> dict:
     """The source with an absolute root."""
     return _folders.located("coco", rest, reading)
 
@@ -94,7 +94,7 @@ def _files(root: Path) -> dict[str, Path]:
     return found
 
 
-def _part(root: Path, path: Path, reading: Reading, problems: Problems) -> tuple[Raw, tuple[str, ...]]:
+def _part(root: Path, path: Path, reading: ObjectReading, problems: Problems) -> tuple[Raw, tuple[str, ...]]:
     try:
         pairs, classes, wrong = parse(json.loads(path.read_text("utf-8")))
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kzoo.data.detection.collection import Problems, Raw, Reading
+from kzoo.data.detection.collection import ObjectReading, Problems, Raw
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.errors import RequestError
@@ -10,7 +10,7 @@ from kzoo.errors import RequestError
 DONT_CARE = "DontCare"
 
 
-def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+def open_source(rest: str, reading: ObjectReading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``ROOT/training/image_2/*.png`` with ``ROOT/training/label_2/*.txt``.
 
     Lists of numbers in ``ROOT/split``, ``ROOT/ImageSets`` or ``ROOT/ImageSets/Main`` make the parts; without one for
@@ -23,7 +23,7 @@ def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[s
     return {part: _part(root, names[: reading.limit], reading, problems) for part, names in parts.items()}, ()
 
 
-def check(rest: str, reading: Reading) -> None:
+def check(rest: str, reading: ObjectReading) -> None:
     """Raise where the folder is not there or not of this layout."""
     root = _folders.root("kitti", rest, reading)
     for folder in ("image_2", "label_2"):
@@ -33,7 +33,7 @@ def check(rest: str, reading: Reading) -> None:
         _folders.chosen(_lists(root), reading, root)
 
 
-def located(rest: str, reading: Reading) -> dict:
+def located(rest: str, reading: ObjectReading) -> dict:
     """The source with an absolute root."""
     return _folders.located("kitti", rest, reading)
 
@@ -67,7 +67,7 @@ def _lists(root: Path) -> dict[str, Path]:
     return {}
 
 
-def _part(root: Path, names: list[str], reading: Reading, problems: Problems) -> Raw:
+def _part(root: Path, names: list[str], reading: ObjectReading, problems: Problems) -> Raw:
     pictures, labels = root / "training" / "image_2", root / "training" / "label_2"
     return _folders.labelled(
         pictures, labels, ".txt", names, lambda content: parse(content.decode("utf-8")), reading.channels, problems

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from kzoo import cache
-from kzoo.data.detection.collection import MEMORY_SHARE, Pictures, Problems, Raw, Reading
+from kzoo.data.detection.collection import MEMORY_SHARE, ObjectReading, Pictures, Problems, Raw
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.data.sources import tfds as prepared
 from kzoo.errors import RequestError, first_line
@@ -19,7 +19,7 @@ _PARTS = ("train", "validation", "test")
 _CLASS, _FILE = ("type", "label"), ("image/file_name", "image/filename", "file_name", "filename")
 
 
-def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+def open_source(name: str, reading: ObjectReading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``tfds:NAME`` (or ``NAME/CONFIG:VERSION``).
 
     TFDS stores the boxes of ``kitti`` upside down, and without DontCare: they are turned back here, but KITTI's
@@ -46,17 +46,17 @@ def open_source(name: str, reading: Reading, problems: Problems) -> tuple[dict[s
     return parts, tuple(objects[label].names or ())
 
 
-def check(name: str, reading: Reading) -> None:
+def check(name: str, reading: ObjectReading) -> None:
     """Raise where the set is not prepared and may not be fetched."""
     prepared.require(name, reading)
 
 
-def located(name: str, reading: Reading) -> dict:
+def located(name: str, reading: ObjectReading) -> dict:
     """The source and the folder that it is found in."""
     return prepared.located(name, reading)
 
 
-def _part(builder, split: str, label: str, reading: Reading, problems: Problems, upside_down: bool) -> Raw:
+def _part(builder, split: str, label: str, reading: ObjectReading, problems: Problems, upside_down: bool) -> Raw:
     import tensorflow_datasets as tfds
 
     try:

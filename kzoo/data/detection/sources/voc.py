@@ -3,7 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-from kzoo.data.detection.collection import Problems, Raw, Reading
+from kzoo.data.detection.collection import ObjectReading, Problems, Raw
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.errors import RequestError
@@ -11,7 +11,7 @@ from kzoo.errors import RequestError
 _LARGEST = 1 << 24  # bytes of an annotation
 
 
-def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+def open_source(rest: str, reading: ObjectReading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``ROOT/JPEGImages`` with ``ROOT/Annotations/*.xml``; ``ROOT/ImageSets/Main/*.txt`` list the parts;
     without a list for training that is what no other names.
 
@@ -23,7 +23,7 @@ def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[s
     return {part: _part(root, names[: reading.limit], reading, problems) for part, names in parts.items()}, ()
 
 
-def check(rest: str, reading: Reading) -> None:
+def check(rest: str, reading: ObjectReading) -> None:
     """Raise where the folder is not there or not of this layout."""
     root = _folders.root("voc", rest, reading)
     for folder in ("JPEGImages", "Annotations"):
@@ -33,7 +33,7 @@ def check(rest: str, reading: Reading) -> None:
         _folders.chosen(_lists(root), reading, root / "ImageSets" / "Main")
 
 
-def located(rest: str, reading: Reading) -> dict:
+def located(rest: str, reading: ObjectReading) -> dict:
     """The source with an absolute root."""
     return _folders.located("voc", rest, reading)
 
@@ -70,6 +70,6 @@ def _lists(root: Path) -> dict[str, Path]:
     return {p.stem: p for p in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
 
 
-def _part(root: Path, names: list[str], reading: Reading, problems: Problems) -> Raw:
+def _part(root: Path, names: list[str], reading: ObjectReading, problems: Problems) -> Raw:
     pictures, labels = root / "JPEGImages", root / "Annotations"
     return _folders.labelled(pictures, labels, ".xml", names, parse, reading.channels, problems)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from kzoo.data.detection.collection import Problems, Raw, Reading, file_pictures
+from kzoo.data.detection.collection import ObjectReading, Problems, Raw, file_pictures
 from kzoo.data.detection.sources import _folders
 from kzoo.data.detection.truth import Truth, truth
 from kzoo.errors import RequestError, first_line
@@ -14,7 +14,7 @@ from kzoo.errors import RequestError, first_line
 _SLACK = 0.1
 
 
-def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
+def open_source(rest: str, reading: ObjectReading, problems: Problems) -> tuple[dict[str, Raw], tuple[str, ...]]:
     """Open ``ROOT/data.yaml`` with its parts, or ``ROOT/images/PART`` with ``ROOT/labels/PART`` and ``classes.txt``.
 
     The labels of ``.../images/x.jpg`` are in ``.../labels/x.txt``; without one, a picture has no objects.
@@ -25,7 +25,7 @@ def open_source(rest: str, reading: Reading, problems: Problems) -> tuple[dict[s
     return {part: _part(places, classes, reading, problems) for part, places in found.items()}, classes
 
 
-def check(rest: str, reading: Reading) -> None:
+def check(rest: str, reading: ObjectReading) -> None:
     """Raise where the folder is not there or not of this layout."""
     root = _folders.root("yolo", rest, reading)
     known, _ = _layout(root)
@@ -34,7 +34,7 @@ def check(rest: str, reading: Reading) -> None:
         raise RequestError(f"data.root {root} has no train part in YOLO's layout; its parts are {have}")
 
 
-def located(rest: str, reading: Reading) -> dict:
+def located(rest: str, reading: ObjectReading) -> dict:
     """The source with an absolute root."""
     return _folders.located("yolo", rest, reading)
 
@@ -118,7 +118,7 @@ def _place(base: Path, given: str) -> Path:
     raise RequestError(f"there is no {base / given}, which the description of the YOLO data set names")
 
 
-def _part(places: list[Path], classes: tuple[str, ...], reading: Reading, problems: Problems) -> Raw:
+def _part(places: list[Path], classes: tuple[str, ...], reading: ObjectReading, problems: Problems) -> Raw:
     files = [file for place in places for file in _pictures(place, problems)][: reading.limit]
     pictures, kept = file_pictures(files, reading.channels, problems)
     good, truths = [], []

@@ -1,8 +1,10 @@
-"""An artefact in the place of the Keras model that it came from, so that the same code answers with it."""
+"""Reads artefacts: their card, and their network in the place of the Keras model that it came from.
+
+So the same code answers with an artefact as with a run.
+"""
 
 import importlib.util
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from kzoo import runtimes, vetting
 from kzoo.build import is_quantised, load, quantised, skeleton
 from kzoo.cards import check_card
 from kzoo.errors import RequestError, first_line
-from kzoo.run import read_json
+from kzoo.files import read_json
 
 # Suffix of a file -> packages of its runtime, and the extra of kzoo that brings them.
 _RUNTIMES = {".onnx": (("onnxruntime", "onnx"), "onnx"), ".tflite": (("ai_edge_litert",), "litert")}
@@ -65,12 +67,7 @@ class Network:
         named = outputs if isinstance(outputs, dict) else {"output": self.model.outputs[0]}
 
         def compute(*arrays):
-            try:
-                found = self._run(dict(zip(self._names, arrays, strict=True)))
-            except MemoryError:
-                raise
-            except Exception as error:  # of a dozen kinds, all for inputs; to TensorFlow this one is such
-                raise ValueError(first_line(error)) from None
+            found = self._run(dict(zip(self._names, arrays, strict=True)))
             return [np.asarray(found[name], dtype=output.dtype) for name, output in named.items()]
 
         found = tf.numpy_function(compute, tensors, [tf.as_dtype(o.dtype) for o in named.values()], stateful=False)
@@ -125,23 +122,6 @@ def is_artefact(path: str | Path) -> bool:
 def is_openvino(path: Path) -> bool:
     """Whether a path is a folder of OpenVINO's that `kzoo.export` wrote."""
     return (path / f"{runtimes.NETWORK}.xml").is_file()
-
-
-def check_name(name: str) -> None:
-    """See whether a model's name can be a folder and a part of an address.
-
-    Raises:
-        RequestError: It cannot.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise RequestError(f"a served model's name has letters, digits and _ . - and not {name!r}")
-
-
-def versions(folder: Path) -> list[int]:
-    """Versions of a model in its folder of a model server, lowest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def open_artefact(path: str | Path):
