@@ -124,7 +124,7 @@ def test_a_full_disk_ends_the_search_and_fails_no_trial(workers, tmp_path, train
     kzoo.search(parent(max_trials=12), out=tmp_path / "whole", workers=workers)
     trainer.full, trainer.calls = {3}, []
     told = r"^the disk is full: \S+/trials/0003/run/checkpoints/last\.npz cannot be written: No space left on device "
-    told += rf"\(log: \S+log\.txt\); [\d,]+ MB are left for {tmp_path}/s: make room, .* --resume --out {tmp_path}/s$"
+    told += rf"\(log: \S+log\.txt\); [\d,.]+ MB are left for {tmp_path}/s: make room, .* --resume --out {tmp_path}/s$"
     with pytest.raises(DiskFull, match=told):
         kzoo.search(parent(max_trials=12), out=tmp_path / "s", workers=workers)
     before = table(tmp_path / "s")

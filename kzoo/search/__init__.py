@@ -138,7 +138,7 @@ def _told_when_full(folder: Path, again: str) -> Iterator[None]:
             raise
         free = shutil.disk_usage(folder).free / 1e6
         raise DiskFull(
-            f"the disk is full: {first_line(error)}; {free:,.0f} MB are left for {folder}: make room, and go on with "
+            f"the disk is full: {first_line(error)}; {free:,.1f} MB are left for {folder}: make room, and go on with "
             f"{again} --out {folder}"
         ) from error
 
