@@ -103,8 +103,7 @@ def main() -> None:
         print(json.dumps(dry_run(recipe), indent=1))
         return
     folder = given.out / given.case
-    if "retrained" not in read_json(folder / "search.json", {}):
-        kzoo.search(recipe, out=folder, workers=given.workers, retrain=given.seeds)
+    kzoo.search(recipe, out=folder, workers=given.workers, retrain=given.seeds)
     figures = {CASES[given.case][0]: row(folder, recipe)}
     print(json.dumps(figures, indent=1))
     if given.write:
