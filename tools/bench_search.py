@@ -14,6 +14,7 @@ reach it counts with its whole budget.
 """
 
 import argparse
+import csv
 import json
 import statistics
 import subprocess
@@ -201,8 +202,14 @@ def memory(trials: int) -> dict:
             time.sleep(0.25)
         if searching.returncode:
             sys.exit((Path(folder) / "log.txt").read_text())
-    each = [peaks[number] / 2**20 for number in sorted(peaks)]
-    megabytes = {f"trial {n}": {"peak_megabytes": round(each[n - 1])} for n in sorted({2, len(each) // 2, len(each)})}
+        with open(Path(folder) / "s/trials.csv") as table:
+            batches = {int(row["number"]): row["data.batch_size"] for row in csv.DictReader(table)}
+    # What a trial needs depends on its batch; only those of one size can be compared.
+    megabytes = {}
+    for batch in sorted(set(batches.values()), key=int):
+        own_size = [n for n in sorted(batches) if batches[n] == batch]
+        for n in (own_size[0], own_size[-1]):
+            megabytes[f"trial {n}, batches of {batch}"] = {"peak_megabytes": round(peaks[f"{n:04d}"] / 2**20)}
     search = {"the search's own, early": own[len(own) // 10], "the search's own, at its end": own[-1]}
     return megabytes | {name: {"peak_megabytes": round(size / 2**20)} for name, size in search.items()}
 
