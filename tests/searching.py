@@ -66,7 +66,8 @@ class Trainer:
             value = self.value(wanted, wanted.train.epochs - 1)
             environment = {"processor": "none", "cores": 1, "versions": {"kzoo": "0"}}
             summary = {"seed": wanted.train.seed, "test": {"accuracy": value}, "environment": environment}
-            write_json(out / "summary.json", {**summary, "training": {"val_accuracy": value}})
+            summary |= {"training": {"val_accuracy": value}, "finished": "2026-01-02T03:04:05+00:00"}
+            write_json(out / "summary.json", summary)
         return 0
 
     @staticmethod

@@ -633,6 +633,7 @@ def test_retraining_compares_winner_and_parent_over_seeds(tmp_path, trainer, cap
     result, said = winner.results[0], capsys.readouterr().err
     expected = [score(winner) - 0.1 / 9 + 0.001 * seed for seed in range(3)]
     assert (result["metric"], result["seeds"]) == ("test accuracy", [0, 1, 2])
+    assert result["date"] == "2026-01-02"  # of the trainings, whenever they are summed up
     assert result["mean"] == pytest.approx(expected[1], abs=1e-5) and result["std"] == pytest.approx(0.001)
     retrained = json.loads((tmp_path / "s/search.json").read_text())["retrained"]
     assert retrained["parent"]["mean"] == pytest.approx(score(recipe) - 0.1 / 9 + 0.001, abs=1e-5)

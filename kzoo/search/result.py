@@ -180,7 +180,7 @@ def _summarise(study: Study, runs: list[Run]) -> dict[str, Any]:
         "minutes": round(statistics.fmean(s["training"].get("seconds", 0.0) for s in summaries) / 60, 2),
         "hardware": hardware(known),
         "versions": {k: known["versions"][k] for k in _VERSIONS if k in known["versions"]},
-        "date": now()[:10],
+        "date": max(s["finished"] for s in summaries)[:10],
         "command": f"kzoo search {study.recipe.name or 'RECIPE'} --retrain {len(values)}",
     }
 
