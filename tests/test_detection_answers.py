@@ -166,3 +166,10 @@ def test_export_verifies_all_three_doors(small_detector, tmp_path):
     report = kzoo.export(small_detector, out=tmp_path / "export", formats=("h5", "saved_model"))
     assert report.ok
     assert set(report.formats["saved_model"]["signatures"]) == {"serving_default", "serve_images", "serve_bytes"}
+    # The default boxes of both doors that need them are stored once, as the weights are.
+    import tensorflow as tf
+
+    boxes = kzoo.load(report.folder / "model.h5").default_boxes
+    held = dict(tf.train.list_variables(str(report.folder / "saved_model" / "variables" / "variables")))
+    assert list(held.values()).count(list(boxes.shape)) == 1
+    assert boxes.tobytes() not in (report.folder / "saved_model" / "saved_model.pb").read_bytes()

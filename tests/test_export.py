@@ -18,7 +18,7 @@ import pytest
 import kzoo
 from kzoo import runtimes
 from kzoo.comparison import compare
-from kzoo.export import ExportReport, folders, verbs
+from kzoo.export import ExportReport, folders, verbs, writing
 from kzoo.export.formats import keras_files
 from kzoo.files import sha256
 from kzoo.run import Run
@@ -139,6 +139,17 @@ def test_saved_model_holds_weights_once(exported):
     held = tf.train.list_variables(str(exported.folder / "saved_model" / "variables" / "variables"))
     held = sum(int(np.prod(shape)) for name, shape in held if "CHECKPOINTABLE" not in name)
     assert held == model.count_params()
+
+
+def test_saved_model_holds_the_operations_once(exported):
+    """Three doors call one network."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = kzoo.load(exported.folder / "model.keras")
+    saved = saved_model_pb2.SavedModel.FromString((exported.folder / "saved_model" / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    held = [n.name for f in functions for n in f.node_def if n.op == "Conv2D"]
+    assert len(held) == sum("Conv2D" in type(layer).__name__ for layer in model.layers)
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.keras", "model.weights.h5"])
@@ -280,6 +291,46 @@ def test_a_full_disk_is_said_in_one_line(small_run, tmp_path, monkeypatch):
     with pytest.raises(kzoo.WorkError, match="failed: No space left on device$"):
         kzoo.export(small_run, out=tmp_path / "export", formats="h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_large_network_answers_few_examples_at_a_time(monkeypatch):
+    """Outside a graph the outputs of all layers of all its examples would be in memory together."""
+    model = kzoo.build("mlp_classifier", input_shape=[2, 3, 1], num_classes=3, units=[5])
+    kept = 4 * sum(int(np.prod(layer.output.shape[1:])) for layer in model.layers)
+    examples = np.random.default_rng(0).normal(size=(30, 2, 3, 1)).astype(np.float32)
+    monkeypatch.setattr(writing, "MOST_KEPT", 2 * kept + 1)
+    taken = []
+    monkeypatch.setattr(
+        runtimes,
+        "call_network",
+        lambda model, inputs: taken.append(inputs) or {"output": model(next(iter(inputs.values())))},
+    )
+    inputs, expected = writing._record(model, {"input": examples}, {})
+    assert [len(values["input"]) for values in taken] == [2, 2, 2, 2]
+    assert sorted(expected["network"]) == [1, 3, 8]
+    for size in (1, 3, 8):
+        np.testing.assert_array_equal(inputs["network"][size]["input"], examples[:size])
+        np.testing.assert_allclose(expected["network"][size]["output"], model(examples[:size]), atol=1e-6)
+
+
+def test_rows_that_depend_on_each_other_are_answered_together():
+    """A text's seed is said once for all of its rows."""
+    import tensorflow as tf
+
+    from kzoo.tasks.base import Signature
+
+    def noisy(values, seed):
+        return {"noisy": values + tf.random.stateless_normal(tf.shape(values), [seed, 0])}
+
+    specs = (tf.TensorSpec([None, 2], tf.float32, name="values"), tf.TensorSpec([], tf.int32, name="seed"))
+    example = {"values": np.zeros((4, 2), np.float32), "seed": np.array(7, np.int32)}
+    model = kzoo.build("mlp_classifier", input_shape=[2, 3, 1], num_classes=3, units=[5])
+    _, expected = writing._record(
+        model, np.zeros((4, 2, 3, 1), np.float32), {"noisy": Signature(noisy, specs, example)}
+    )
+    for size in (1, 3, 4):
+        drawn = tf.random.stateless_normal([size, 2], [7, 0])
+        np.testing.assert_array_equal(expected["noisy"][size]["noisy"], drawn)
 
 
 def test_a_network_of_nan_is_not_exported(small_run, tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import tempfile
 import warnings
@@ -17,12 +18,15 @@ from kzoo import runtimes
 from kzoo.build import rebuild
 from kzoo.errors import RequestError, WorkError, first_line, nearest
 from kzoo.export.formats import FORMATS, NETWORK, Subject
+from kzoo.export.shared import Shared
 from kzoo.files import write_json, write_text
 from kzoo.quiet import import_keras
 from kzoo.run import Run
 
-BATCH_SIZES = (1, 3)  # and all samples at once
+BATCH_SIZES = (1, 3)  # and all examples at once
 CALIBRATION = 256  # examples that ranges of activations are taken from
+MOST_KEPT = 2**30  # bytes of layers' outputs that the live network may hold in a call
+MOST_CALLS = 4  # of it for the examples of a door; where an example fills a call, there are as many examples
 
 
 @dataclass
@@ -73,7 +77,7 @@ def write(
         model = rebuild(card, checkpoint)
         answers = tasks.open_answers(card)
         kinds = {FORMATS[name].doors for name in formats}
-        signatures = answers.signatures(model, samples) if "saved_model" in kinds else {}
+        signatures = answers.signatures(Shared(model), samples) if "saved_model" in kinds else {}
         numeric = answers.numeric_signatures(model, samples) if "numeric" in kinds else {}
         inputs, expected = _record(model, answers.network_inputs(samples), {**numeric, **signatures})
         _refuse_nan(expected, checkpoint)
@@ -132,24 +136,47 @@ def _save(subject: Subject, name: str, folder: Path) -> Written:
 
 def _record(model, network_inputs, signatures: dict) -> tuple[runtimes.Calls, runtimes.Calls]:
     """The verification's calls, and what the live network answers to them, outside any graph."""
-    import keras
     import tensorflow as tf
 
     if not isinstance(network_inputs, dict):
         network_inputs = {model.inputs[0].name: network_inputs}
-    inputs = {NETWORK: _batches(network_inputs, set(network_inputs))}
-    expected = {NETWORK: {}}
-    for size, values in inputs[NETWORK].items():
-        answered = runtimes.call_network(model, values)
-        expected[NETWORK][size] = {k: keras.ops.convert_to_numpy(v) for k, v in answered.items()}
+    rows = _rows_at_once(model)
+    inputs = {NETWORK: _batches(network_inputs, set(network_inputs), MOST_CALLS * rows)}
+    expected = {NETWORK: _answers(lambda values: runtimes.call_network(model, values), inputs[NETWORK], rows)}
     for name, signature in signatures.items():
         batched = {spec.name for spec in signature.inputs if spec.shape.rank and spec.shape[0] is None}
-        inputs[name] = _batches(signature.example, batched)
-        expected[name] = {}
-        for size, values in inputs[name].items():
-            tensors = [tf.constant(values[spec.name], spec.dtype) for spec in signature.inputs]
-            expected[name][size] = {k: np.asarray(v) for k, v in signature.function(*tensors).items()}
+        inputs[name] = _batches(signature.example, batched, MOST_CALLS * rows)
+
+        def call(values, signature=signature):
+            return signature.function(*(tf.constant(values[s.name], s.dtype) for s in signature.inputs))
+
+        # Where something is said once for all rows, as the seed of a text is, what a row gets depends on the others.
+        alone = len(batched) == len(signature.inputs)
+        expected[name] = _answers(call, inputs[name], rows if alone else None)
     return inputs, expected
+
+
+def _answers(call: Callable, sizes: dict[int, runtimes.Arrays], rows: int | None) -> dict[int, runtimes.Arrays]:
+    """Answers to the same examples in several batch sizes: of ``rows`` at a time, or if None of each batch as it is."""
+    from keras import ops
+
+    def answer(values):
+        return {k: ops.convert_to_numpy(v) for k, v in call(values).items()}
+
+    if rows is None:
+        return {size: answer(values) for size, values in sizes.items()}
+    count = max(sizes)
+    pieces = [answer({k: v[i : i + rows] for k, v in sizes[count].items()}) for i in range(0, count, rows)]
+    whole = {k: np.concatenate([piece[k] for piece in pieces]) for k in pieces[0]}
+    return {size: {k: v[:size] for k, v in whole.items()} for size in sizes}
+
+
+def _rows_at_once(model) -> int:
+    """How many examples a call takes at once: outside a graph every layer's output is kept until the call ends."""
+    import keras
+
+    tensors = keras.tree.flatten([getattr(layer, "output", []) for layer in model.layers])
+    return max(1, MOST_KEPT // sum(4 * math.prod(n or 1 for n in t.shape) for t in tensors))
 
 
 def _refuse_nan(expected: runtimes.Calls, checkpoint: Path) -> None:
@@ -159,9 +186,9 @@ def _refuse_nan(expected: runtimes.Calls, checkpoint: Path) -> None:
         raise WorkError(f"the network of {checkpoint} answers real inputs with NaN, so it is not exported")
 
 
-def _batches(example: dict[str, np.ndarray], batched: set[str]) -> dict[int, runtimes.Arrays]:
+def _batches(example: dict[str, np.ndarray], batched: set[str], most: int) -> dict[int, runtimes.Arrays]:
     """The example's first rows as batches of several sizes; inputs that are no batch, such as a seed, stay whole."""
-    count = min((len(example[name]) for name in batched), default=1)
+    count = min([len(example[name]) for name in batched] + [most])
     sizes = sorted({*(s for s in BATCH_SIZES if s < count), count}) if batched else [1]
     return {s: {name: np.asarray(v)[:s] if name in batched else v for name, v in example.items()} for s in sizes}
 

@@ -69,7 +69,7 @@ def finish_plainly(outputs: dict, default_boxes: np.ndarray, *, score, overlap, 
     left of a picture's classes is then ordered together.
     """
     corners, probabilities = _decoded(outputs, default_boxes)
-    number, classes = len(default_boxes), probabilities.shape[-1]
+    number, classes = default_boxes.shape[0], probabilities.shape[-1]
     each = tf.reshape(tf.transpose(probabilities, [0, 2, 1]), [-1, number])
     rows = tf.range(tf.shape(each)[0])
 
@@ -106,7 +106,7 @@ def finish_plainly(outputs: dict, default_boxes: np.ndarray, *, score, overlap, 
 
 def _decoded(outputs: dict, default_boxes: np.ndarray):
     """Corners (batch, count, 4), x before y, in shares of the input and cut to it, and probabilities of the classes."""
-    ours = tf.constant(default_boxes)
+    ours = tf.convert_to_tensor(default_boxes)
     scaled = tf.cast(outputs["boxes"], tf.float32) * tf.constant(rectangles.VARIANCES)
     middle = scaled[..., :2] * ours[:, 2:] + ours[:, :2]
     half = tf.exp(tf.minimum(scaled[..., 2:], rectangles.LARGEST_LOG_SIZE)) * ours[:, 2:] / 2
