@@ -10,6 +10,7 @@ import kzoo
 from kzoo.data.detection.collection import ObjectReading
 from kzoo.data.detection.sources import check, coco, located, open_collection, yolo
 from kzoo.data.detection.truth import ANY
+from kzoo.tasks import open_task
 
 
 def save(path, size=(60, 80), seed=0):
@@ -245,3 +246,16 @@ def test_tfds_sets_that_are_not_here_or_have_no_objects(tfds_root, tfds_dir):
         check("tfds:coco", ObjectReading(data_dir=str(tfds_root)))
     with pytest.raises(kzoo.RequestError, match="detection needs image, and objects with bbox and label"):
         open_collection("tfds:mnist", ObjectReading(data_dir=str(tfds_dir)))
+
+
+def test_the_channels_deviation_of_large_even_pictures(yolo_root):
+    """A sum of squares in single precision would be ten times the truth."""
+    even = np.full((400, 1200, 3), 200, np.uint8)
+    even[::2] = 202
+    for path in yolo_root.rglob("*.png"):
+        Image.fromarray(even).save(path)
+    data = {"data.source": "yolo", "data.root": str(yolo_root), "data.normalize": "standard"}
+    data |= {"data.classes": ["cat", "dog"], "data.class_map": {}}
+    task = open_task(kzoo.load_recipe("vgg16_detector/scenes", data))
+    task.open()
+    assert task.recipe.data.std == pytest.approx([1, 1, 1], abs=1e-3)

@@ -311,8 +311,9 @@ class Task(base.Task):
         pixels = [p for p in (part.picture(int(n)) for n in places) if p is not None]
         if not pixels:
             raise RequestError(f"none of the pictures of {self.recipe.data.source} can be read")
-        means = np.mean([p.reshape(-1, channels).mean(0, dtype=np.float64) for p in pixels], 0)
-        squares = np.mean([(p.reshape(-1, channels).astype(np.float32) ** 2).mean(0) for p in pixels], 0)
+        rows = [p.reshape(-1, channels) for p in pixels]
+        means = np.mean([r.mean(0, dtype=np.float64) for r in rows], 0)
+        squares = np.mean([np.square(r, dtype=np.float64).mean(0) for r in rows], 0)
         deviations = np.sqrt(np.maximum(squares - means**2, 1e-6))
         return tuple(round(float(m), 4) for m in means), tuple(round(float(d), 4) for d in deviations)
 
