@@ -152,6 +152,20 @@ def test_saved_model_holds_the_operations_once(exported):
     assert len(held) == sum("Conv2D" in type(layer).__name__ for layer in model.layers)
 
 
+def test_a_session_answers_every_door(exported):
+    """TensorFlow Serving restores a graph with its saver and feeds tensors by the names of the signatures."""
+    import tensorflow as tf
+
+    inputs, expected = (runtimes.read_calls(exported.folder / f"{name}.npz")[0] for name in ("inputs", "expected"))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        saved = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(exported.folder / "saved_model"))
+        for door in ("serving_default", "serve_images", "serve_bytes"):
+            signature = saved.signature_def[door]
+            feed = {tensor.name: inputs[door][3][name] for name, tensor in signature.inputs.items()}
+            found = session.run({name: tensor.name for name, tensor in signature.outputs.items()}, feed)
+            assert compare({3: expected[door][3]}, {3: found}, "float32")["ok"]
+
+
 @pytest.mark.parametrize("name", ["model.h5", "model.keras", "model.weights.h5"])
 def test_load_gives_the_same_network(exported, name):
     model = kzoo.load(exported.folder / name)
