@@ -168,6 +168,23 @@ def test_details_of_a_run_are_recorded_by_dotted_keys(small_detector, tmp_path):
     assert done.returncode == 1 and "has no figure per_class.Tram.f1 of its test part" in done.stderr
 
 
+def test_learning_curves_end_with_the_last_evaluation(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from types import SimpleNamespace
+
+    import learning_curve
+
+    runs = {}
+    for seed, evaluations in ((0, 25), (1, 24)):
+        (tmp_path / f"{seed}").mkdir()
+        lines = [f"{n},{100 * n},{n + seed}.04" for n in range(1, evaluations + 1)]
+        (tmp_path / f"{seed}" / "metrics.csv").write_text("\n".join(["epoch,steps,val_return", *lines]))
+        runs[seed] = SimpleNamespace(path=tmp_path / f"{seed}")
+    found = learning_curve.rows("mine", runs)
+    assert list(found) == [f"mine, {n:,} steps" for n in range(300, 2401, 300)]
+    assert found["mine, 2,400 steps"] == {"seed 0": 24.0, "seed 1": 25.0}
+
+
 def test_a_recorded_command_names_no_path_of_this_machine(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
     from measurements import command

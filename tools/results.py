@@ -29,6 +29,7 @@ TITLES = {
     "search_workers": "A search with one worker and with two",
     "serve_soak": "Serve, good and hostile requests",
     "per_class": "Detectors by class",
+    "learning_curve": "Validation return by steps",
     "transfer": "Detector from a classifier's weights, beside from scratch",
 }
 
