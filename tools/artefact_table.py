@@ -215,20 +215,27 @@ def _times(folder: Path) -> list[str]:
         done = _done(place)[0]
         report = _report(place / "export0", done)
         parts = [f"{sum(report[n]['cpu_seconds'].values()):.0f}" if n in report else "" for n in PLAIN]
-        rows.append([done["recipe"], *parts, f"{done['seconds']:.0f}"])
+        rows.append([done["recipe"], *parts, f"{done['seconds']:.0f}", _overhead(report.get("saved_model"))])
     if not rows:
         return []
-    head = ["recipe", *PLAIN, "`kzoo export`"]
+    head = ["recipe", *PLAIN, "`kzoo export`", "SavedModel by weights"]
     return [
         "## CPU seconds of an export",
         "",
         "Networks of shipped recipes in every format without quantisation: to write and to verify each, and `kzoo "
         "export` as a whole, start of Python and TensorFlow included. On one idle core that is also the time by the "
-        "clock.",
+        "clock. The last column is a SavedModel's size by that of its weights, beside which it holds graphs.",
         "",
         *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)),
         "",
     ]
+
+
+def _overhead(figures: dict | None) -> str:
+    """A SavedModel's size as a multiple of its weights'."""
+    files = figures["files"] if figures and figures.get("files") else {}
+    weights = sum(f["bytes"] for name, f in files.items() if "/variables.data-" in name)
+    return f"{figures['bytes'] / weights:.3f}" if weights else ""
 
 
 if __name__ == "__main__":
