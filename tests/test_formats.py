@@ -1,6 +1,7 @@
 """Formats beyond Keras's own: ONNX and LiteRT, and what is not float32; and predicting with any artefact."""
 
 import json
+import os
 import typing
 
 import keras
@@ -354,3 +355,15 @@ def test_tolerances_follow_the_precision():
 def test_nothing_to_compare_with_is_no_agreement():
     assert not compare({}, {})["ok"]
     assert Written("keras").doors == []
+
+
+def test_a_failed_conversion_leaves_the_converter_as_it_was(monkeypatch):
+    pytest.importorskip("tf2onnx")
+    from tf2onnx.graph import Graph
+
+    before, name = Graph.update_proto, "TF2ONNX_CATCH_ERRORS"
+    monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ZeroDivisionError), onnx._without_copies():
+        assert Graph.update_proto is not before and os.environ[name] == "FALSE"
+        1 / 0  # noqa: B018
+    assert Graph.update_proto is before and name not in os.environ

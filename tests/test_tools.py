@@ -179,10 +179,10 @@ def test_learning_curves_end_with_the_last_evaluation(tmp_path, monkeypatch):
         (tmp_path / f"{seed}").mkdir()
         lines = [f"{n},{100 * n},{n + seed}.04" for n in range(1, evaluations + 1)]
         (tmp_path / f"{seed}" / "metrics.csv").write_text("\n".join(["epoch,steps,val_return", *lines]))
-        runs[seed] = SimpleNamespace(path=tmp_path / f"{seed}")
+        runs[seed] = SimpleNamespace(path=tmp_path / f"{seed}", summary={"finished": f"2026-01-0{seed + 1}T00:00"})
     found = learning_curve.rows("mine", runs)
     assert list(found) == [f"mine, {n:,} steps" for n in range(300, 2401, 300)]
-    assert found["mine, 2,400 steps"] == {"seed 0": 24.0, "seed 1": 25.0}
+    assert found["mine, 2,400 steps"] == {"measured": "2026-01-02", "seed 0": 24.0, "seed 1": 25.0}
 
 
 def test_a_recorded_command_names_no_path_of_this_machine(monkeypatch):

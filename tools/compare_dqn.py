@@ -75,7 +75,8 @@ def row(name: str, given) -> dict:
 
 def dated(figures: dict, date: str) -> dict:
     """A row on record with the day on which its peer was trained, which is the record's where it says none."""
-    return ({"peer trained on": date} if "peer, trained here" in figures else {}) | figures
+    day = {"peer trained on": figures.get("peer trained on", date)} if "peer, trained here" in figures else {}
+    return {k: v for k, v in figures.items() if k != "peer trained on"} | day
 
 
 def finished(name: str, out: Path) -> list[Run]:

@@ -34,13 +34,15 @@ def main() -> None:
 
 
 def rows(recipe: str, runs: dict[int, Run]) -> dict[str, dict]:
-    """Returns by number of steps."""
+    """Returns by number of steps, and when the last of the runs ended."""
+    measured = max(run.summary["finished"] for run in runs.values())[:10]
     curves = {seed: returns(run) for seed, run in runs.items()}
     steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
     every = -(-len(steps) // ROWS)
     shown = steps[::-1][::every][::-1]
     return {
-        f"{recipe}, {step:,} steps": {f"seed {seed}": round(curve[step], 1) for seed, curve in curves.items()}
+        f"{recipe}, {step:,} steps": {"measured": measured}
+        | {f"seed {seed}": round(curve[step], 1) for seed, curve in curves.items()}
         for step in shown
     }
 
